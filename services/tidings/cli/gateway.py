@@ -1,0 +1,29 @@
+"""`tidings gateway`: one gateway node in this process."""
+
+import click
+
+__all__ = ["gateway"]
+
+
+@click.command(short_help="Run one gateway node (production).")
+@click.option("--print-settings", is_flag=True, help="Show every setting with its value and source, then exit.")
+def gateway(print_settings: bool) -> None:
+    """Run one gateway node until SIGTERM. All settings come from the environment (TIDINGS_*).
+
+    Nodes need no knowledge of each other: start as many as you like behind a load balancer. The first SIGTERM drains
+    (clients are asked to reconnect elsewhere), a second one ends the process at once.
+
+    \b
+    Example:
+      TIDINGS_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 TIDINGS_JWT_JWKS_URL=https://login.example/jwks tidings gateway
+    """
+    if print_settings:
+        from tidings.config import GROUPS, load, render, warnings
+
+        click.echo(render(*load(*GROUPS)))
+        for line in warnings():
+            click.echo(f"warning: {line}", err=True)
+        return
+    from tidings.gateway.app import run
+
+    raise SystemExit(run())

@@ -1,0 +1,315 @@
+"""The gateway put together: settings in, sockets out, signals obeyed. The only place that knows everything."""
+
+import asyncio
+import gc
+import os
+import resource
+import secrets
+import signal
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
+
+import structlog
+import uvloop
+
+from tidings.clock import SystemClock
+from tidings.config import GatewaySettings, JwtSettings, KafkaSettings, LogSettings, TopicSettings, load
+from tidings.config import warnings as setting_warnings
+from tidings.errors import ConfigError, DependencyError
+from tidings.gateway.admin import serve_admin
+from tidings.gateway.connection import Connection
+from tidings.gateway.consumer import Consumer
+from tidings.gateway.handshake import Gatekeeper, Policy
+from tidings.gateway.keys import TokenKeys
+from tidings.gateway.node import SPARE_SOCKETS, Node, NodeLimits
+from tidings.gateway.session import SessionLimits
+from tidings.gateway.stats import Stats
+from tidings.kafka.connection import aiokafka_options
+from tidings.kafka.source import RecordSource
+from tidings.kafka.topics import topic_ids
+from tidings.log import setup as setup_log
+from tidings.metrics import Metrics
+from tidings.tokens import verify
+
+__all__ = ["Gateway", "run"]
+
+log = structlog.get_logger(__name__)
+
+_FILES_KEPT_FREE: Final = 192 + SPARE_SOCKETS
+"""Of the limit of open files: brokers, the admin port, log, and sockets that are only told to go away."""
+_BACKLOG: Final = 4096
+_HOUSEKEEPING_S: Final = 5.0
+
+
+class Gateway:
+    """One node. `start`, then `serve` until something asks it to stop, then `stop`.
+
+    Args:
+        port, admin_port: As set; 0 for any free one, then `port` and `admin_port` tell which.
+    """
+
+    def __init__(
+        self,
+        gateway: GatewaySettings,
+        kafka: KafkaSettings,
+        topics: TopicSettings,
+        jwt: JwtSettings,
+    ) -> None:
+        self._settings = gateway
+        self._kafka = kafka
+        self._topics = topics
+        self._clock = SystemClock()
+        self.metrics = Metrics()
+        stats = Stats(self.metrics)
+        self._keys = TokenKeys(jwt, self.metrics)
+        rules = jwt.rules()
+        policy = Policy(
+            origins=frozenset(gateway.origins),
+            trusted_proxies=tuple(gateway.trusted_proxies),
+            watch_expiry=jwt.expiry == "connected",
+            compress=gateway.compress_min_bytes > 0,
+        )
+        gatekeeper = Gatekeeper(policy, lambda token, now: verify(token, self._keys.current, rules, now))
+        self.node = Node(
+            name=gateway.node,
+            boot=secrets.token_hex(4),
+            limits=_limits(gateway),
+            gatekeeper=gatekeeper,
+            refresh_keys=self._keys.refresh_for_unknown,
+            clock=self._clock,
+            stats=stats,
+            compress_min_bytes=gateway.compress_min_bytes,
+        )
+        self._consumer = Consumer(self.node, stats, self._clock, topics.modifications)
+        self._source = RecordSource(
+            aiokafka_options(kafka),
+            [topics.modifications, topics.signals],
+            self._consumer.deliver,
+            linger_s=gateway.linger_ms / 1000,
+            metadata_max_age_s=gateway.metadata_max_age_s,
+        )
+        self._caught_up = False
+        self._stopping = asyncio.Event()
+        self._stack = AsyncExitStack()
+        self._server: asyncio.Server | None = None
+        self.port = gateway.port
+        self.admin_port = gateway.admin_port
+        self._publish_gauges()
+
+    def not_ready(self) -> str | None:
+        """Why not, in a word or two; None once the node is caught up, until it drains."""
+        if self.node.draining or self._stopping.is_set():
+            return "draining"
+        if not self._keys.known:
+            return "no token keys yet"
+        if not self._caught_up:
+            return "waiting for Kafka"
+        return None
+
+    async def start(self) -> None:
+        """Listen on the admin port and, once Kafka and keys are there, for clients.
+
+        Raises:
+            OSError: A port is taken.
+        """
+        settings = self._settings
+        admin, self.admin_port = await serve_admin(
+            settings.admin_host, settings.admin_port, self.metrics, self.not_ready
+        )
+        self._stack.push_async_callback(admin.cleanup)
+        # The clients' port is bound at once, so that a taken one shows now and not when Kafka is back.
+        listening = _bind(settings.host, settings.port, reuse_port=settings.workers > 1)
+        self._stack.callback(listening.close)
+        self.port = int(listening.getsockname()[1])
+        log.info("starting", node=settings.node, port=self.port, admin_port=self.admin_port, pid=os.getpid())
+        await self._keys.start()
+        self._stack.push_async_callback(self._keys.close)
+        await self._source.start()
+        self._stack.push_async_callback(self._source.close)
+        self.node.router.positions = {
+            number: offset
+            for (topic, number), offset in self._source.positions.items()
+            if topic == self._topics.modifications
+        }
+        self.node.router.log = await self._log_tag()
+        self._server = await asyncio.get_running_loop().create_server(
+            partial(Connection, self.node), sock=listening, backlog=_BACKLOG, ssl=_tls(settings)
+        )
+        self._caught_up = True
+        # What lives now lives until the end: never walk it again when garbage is collected.
+        gc.collect()
+        gc.freeze()
+        log.info("ready", node=settings.node, port=self.port, max_connections=self.node.limits.connections)
+
+    async def serve(self) -> None:
+        """Read and route until `ask_to_stop`; raises what broke if something does."""
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(self._source.run(), name="source"),
+                tasks.create_task(self.node.run(), name="timers"),
+                tasks.create_task(self._keep_house(), name="housekeeping"),
+            ]
+            await self._stopping.wait()
+            await self._drain()
+            for task in work:
+                task.cancel()
+
+    def ask_to_stop(self) -> None:
+        """Drain, then end. The second call does not wait for anybody."""
+        if self._stopping.is_set():
+            log.warning("stopping_at_once")
+            os._exit(0)
+        self._stopping.set()
+
+    async def stop(self) -> None:
+        """Close what is open."""
+        await self.node.stop()
+        await self._stack.aclose()
+
+    async def _drain(self) -> None:
+        self.node.draining = True
+        connections = len(self.node.registry)
+        log.info("draining", connections=connections, drain_s=self._settings.drain_s)
+        if self._server is not None:
+            self._server.close()
+        await self.node.drain(self._settings.drain_s)
+        log.info("drained", connections_left=len(self.node.registry))
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            self._consumer.tell_suppressed()
+
+    async def _log_tag(self) -> str:
+        """The topic's id where the broker has one; else its name, which is the best that can be known of it."""
+        name = self._topics.modifications
+        try:
+            ids = await asyncio.to_thread(topic_ids, self._kafka, [name])
+        except DependencyError as error:
+            log.warning("topic_id_unknown", topic=name, reason=str(error))
+            return name
+        return ids[name] or name
+
+    def _publish_gauges(self) -> None:
+        node, source, metrics = self.node, self._source, self.metrics
+        modifications = self._topics.modifications
+
+        def lag() -> Mapping[str, float]:
+            return {str(number): behind for (topic, number), behind in source.lag().items() if topic == modifications}
+
+        metrics.on_scrape("tidings_gateway_connections", node.registry.protocols)
+        metrics.on_scrape("tidings_gateway_handshakes_pending", lambda: node.handshakes)
+        metrics.on_scrape("tidings_gateway_unsent_bytes", node.unsent_bytes)
+        metrics.on_scrape("tidings_gateway_ready", lambda: self.not_ready() is None)
+        metrics.on_scrape("tidings_gateway_kafka_up", lambda: source.connected)
+        metrics.on_scrape("tidings_gateway_lag_records", lag)
+
+
+def _limits(settings: GatewaySettings) -> NodeLimits:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    files = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    allowed = max(1, files - _FILES_KEPT_FREE)
+    connections = settings.max_connections
+    if connections is None:
+        connections = allowed
+    elif connections == 0 or connections > allowed:
+        log.warning("file_limit_below_connections", max_connections=connections, open_files=files)
+    return NodeLimits(
+        connections=connections,
+        connections_per_user=settings.max_connections_per_user,
+        connections_per_address=settings.max_connections_per_address,
+        header_bytes=settings.max_header_bytes,
+        handshake_timeout_s=settings.handshake_timeout_s,
+        message_bytes=settings.max_client_message_bytes,
+        unsent_bytes=settings.max_unsent_bytes,
+        slow_unsent_bytes=settings.slow_unsent_bytes,
+        slow_after_s=settings.slow_after_s,
+        unsent_total_bytes=settings.max_unsent_total_bytes,
+        socket_send_buffer_bytes=settings.socket_send_buffer_bytes,
+        session=SessionLimits(
+            ping_interval_s=settings.ping_interval_s,
+            idle_timeout_s=settings.idle_timeout_s,
+            frames_per_s=settings.max_client_frames_per_s,
+            frames_burst=settings.max_client_frames_burst,
+        ),
+    )
+
+
+def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.setblocking(False)
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, f"{error.strerror}: {host}:{port}") from None
+    return listening
+
+
+def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:
+    if settings.tls_cert_file is None or settings.tls_key_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    return context
+
+
+async def _run(gateway: GatewaySettings, kafka: KafkaSettings, topics: TopicSettings, jwt: JwtSettings) -> int:
+    node = Gateway(gateway, kafka, topics, jwt)
+    loop = asyncio.get_running_loop()
+    starting = asyncio.ensure_future(node.start())
+
+    def stop() -> None:
+        node.ask_to_stop()
+        starting.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await starting
+        await node.serve()
+    except asyncio.CancelledError:
+        log.info("stopped_while_starting")
+    except OSError as error:
+        if starting.done() and starting.exception() is error:
+            log.error("cannot_listen", reason=str(error))
+            return 1
+        raise
+    finally:
+        await node.stop()
+    log.info("stopped")
+    return 0
+
+
+def run(environ: Mapping[str, str] | None = None) -> int:
+    """The process `tidings gateway`: returns its exit code. Every wrong setting is told before anything listens."""
+    try:
+        gateway, kafka, topics, jwt, logs = load(
+            GatewaySettings, KafkaSettings, TopicSettings, JwtSettings, LogSettings, environ=environ
+        )
+    except ConfigError as error:
+        setup_log(LogSettings())
+        for fault in error.faults:
+            log.error("setting_refused", fault=fault)
+        return 2
+    flush_log = setup_log(logs)
+    for warning in setting_warnings(environ):
+        log.warning("setting_unknown", warning=warning)
+    # Garbage is cyclic only where connections end; looking for it every 700 objects would cost more than it gives.
+    gc.set_threshold(50_000, 20, 50)
+    try:
+        return uvloop.run(_run(gateway, kafka, topics, jwt))
+    finally:
+        flush_log()

@@ -1,0 +1,523 @@
+"""One client's socket: the handshake's bytes, then frames in both directions, written at once or kept in a backlog."""
+
+import asyncio
+import socket
+import sys
+from enum import Enum
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, cast
+
+from websockets.http11 import Request
+
+from tidings.closing import CloseCode
+from tidings.errors import InvalidToken, UnknownKey
+from tidings.gateway.backlog import Backlog, Verdict
+from tidings.gateway.cursor import format_cursor
+from tidings.gateway.frames import Encoding, sse_chunk, sse_event
+from tidings.gateway.handshake import Accepted, Refused, parse_request, refusal, unauthorized
+from tidings.gateway.protocols import native
+from tidings.gateway.session import Due, Session
+from tidings.gateway.wsframes import (
+    ClientEvent,
+    ClientFrames,
+    Opcode,
+    ProtocolViolation,
+    close_frame,
+    ping_frame,
+    pong_frame,
+    text_frame,
+)
+
+if TYPE_CHECKING:
+    from tidings.gateway.node import Node
+
+__all__ = ["Connection"]
+
+_HEAD_END: Final = b"\r\n\r\n"
+_PING: Final = ping_frame()
+_SSE_HEARTBEAT: Final = sse_chunk(b":\n\n")
+_SSE_END: Final = b"0\r\n\r\n"
+_SSE_RETRY_MS: Final = 2000
+_CLOSING_S: Final = 2.0
+"""How long a peer may take to answer a close frame, or to read a refusal."""
+_REFILL_BYTES: Final = 262_144
+"""Given to the transport at once when a socket takes more again."""
+_ABNORMAL: Final = 1006
+_ORDERLY: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE})
+
+
+class _State(Enum):
+    HANDSHAKE = 0
+    WAITING_FOR_KEYS = 1
+    OPEN = 2
+    CLOSING = 3
+    CLOSED = 4
+
+
+class Connection(asyncio.Protocol):
+    """A socket's life, from accept to close. All methods run on the event loop's thread; none waits.
+
+    Frames are written as soon as `flush` is called. What the socket does not take stays in a backlog that is made then
+    and gone when it is empty, so a connection that keeps up costs no queue.
+    """
+
+    __slots__ = (
+        "_backlog",
+        "_due_at",
+        "_frames",
+        "_head",
+        "_node",
+        "_peer",
+        "_session",
+        "_state",
+        "_transport",
+        "address",
+        "close_code",
+        "encoding",
+        "pending",
+    )
+
+    def __init__(self, node: "Node") -> None:
+        self._node = node
+        self._state = _State.HANDSHAKE
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._head: bytes | None = b""
+        self._peer = ""
+        self._session: Session | None = None
+        self._frames: ClientFrames | None = None
+        self._backlog: Backlog | None = None
+        self._due_at = 0.0
+        self.pending: list[bytes] | None = None
+        self.encoding = Encoding.PLAIN
+        self.address = ""
+        self.close_code = _ABNORMAL
+
+    # What registry and router see
+
+    @property
+    def user(self) -> str:
+        return self._session.user if self._session is not None else ""
+
+    @property
+    def protocol(self) -> str:
+        return self.encoding.protocol
+
+    @property
+    def session_id(self) -> str:
+        return f"{self._node.boot}-{self._session.number}" if self._session is not None else ""
+
+    @property
+    def backlog_bytes(self) -> int:
+        return 0 if self._backlog is None else self._backlog.bytes
+
+    @property
+    def transport_bytes(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def flush(self) -> None:
+        """Write the frames of this batch, in one system call if the socket takes them."""
+        frames = self.pending
+        self.pending = None
+        if frames is None or self._state is not _State.OPEN:
+            return
+        if self._backlog is not None:
+            for frame in frames:
+                if not self._keep(frame):
+                    return
+        elif len(frames) == 1:
+            self._transport.write(frames[0])
+        else:
+            self._transport.writelines(frames)
+
+    # Transport callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        node = self._node
+        self._transport = cast(asyncio.Transport, transport)
+        node.sockets += 1
+        node.handshakes += 1
+        if node.overcrowded():
+            node.stats.refused("node_full")
+            self._state = _State.CLOSING
+            node.handshakes -= 1
+            self._transport.abort()
+            return
+        # Zero: a write goes to the kernel at once, and `pause_writing` comes as soon as it does not take all of it.
+        self._transport.set_write_buffer_limits(high=0)
+        peername = transport.get_extra_info("peername")
+        self._peer = peername[0] if peername else ""
+        sock = transport.get_extra_info("socket")
+        if sock is not None and node.limits.socket_send_buffer_bytes:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, node.limits.socket_send_buffer_bytes)
+        self._wake_at(node.clock.monotonic() + node.limits.handshake_timeout_s)
+
+    def data_received(self, data: bytes) -> None:
+        if self._state is _State.OPEN:
+            self._on_client_bytes(data)
+        elif self._state is _State.HANDSHAKE:
+            self._on_head_bytes(data)
+        elif self._state is _State.CLOSING:
+            self._on_bytes_while_closing(data)
+        elif self._head is not None and len(self._head) + len(data) <= self._node.limits.header_bytes:
+            self._head += data  # WAITING_FOR_KEYS: an eager client's first frames
+        else:
+            self._transport.abort()
+
+    def eof_received(self) -> None:
+        """The client half-closed: nothing can be agreed any more, the transport closes."""
+
+    def pause_writing(self) -> None:
+        if self._backlog is None and self._state is _State.OPEN:
+            limits = self._node.limits
+            self._backlog = Backlog(
+                limits.unsent_bytes, limits.slow_unsent_bytes, limits.slow_after_s, self._node.clock.monotonic()
+            )
+            self._node.blocked.add(self)
+
+    def resume_writing(self) -> None:
+        backlog = self._backlog
+        if backlog is None:
+            return
+        backlog.progressed(self._node.clock.monotonic())
+        if not backlog.bytes:
+            self._backlog = None
+            self._node.blocked.discard(self)
+            return
+        before = backlog.bytes
+        frames = backlog.take(_REFILL_BYTES)
+        self._node.backlog_bytes -= before - backlog.bytes
+        # uvloop calls back from within this write when the socket takes all of it; the backlog is consistent by now.
+        self._transport.writelines(frames)
+        if self._backlog is backlog and not self._transport.get_write_buffer_size():
+            self.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        node = self._node
+        node.socket_closed()
+        if self._state in (_State.HANDSHAKE, _State.WAITING_FOR_KEYS):
+            node.handshakes -= 1
+        elif self._session is not None:
+            self._forget()
+            node.stats.closed(self.close_code)
+        self._state = _State.CLOSED
+        self._head = None
+        self._frames = None
+
+    # Handshake
+
+    def _on_head_bytes(self, data: bytes) -> None:
+        head = self._head = (self._head or b"") + data
+        end = head.find(_HEAD_END)
+        if end < 0 or end > self._node.limits.header_bytes:
+            if len(head) > self._node.limits.header_bytes:
+                self._refuse(
+                    Refused(
+                        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                        "header_too_big",
+                        f"The request's head is over {self._node.limits.header_bytes} bytes.",
+                    )
+                )
+            return
+        end += len(_HEAD_END)
+        self._head = head[end:]
+        try:
+            request = parse_request(head[:end])
+        except Refused as refused:
+            self._refuse(refused)
+            return
+        try:
+            self._decide(request)
+        except UnknownKey as unknown:
+            self._state = _State.WAITING_FOR_KEYS
+            self._node.spawn(self._decide_with_new_keys(request, unknown))
+
+    def _decide(self, request: Request) -> None:
+        node = self._node
+        try:
+            accepted = node.gatekeeper.decide(request, self._peer, node.clock.now())
+            node.admit(accepted)
+        except Refused as refused:
+            self._refuse(refused, request)
+            return
+        self._open(accepted)
+
+    async def _decide_with_new_keys(self, request: Request, unknown: InvalidToken) -> None:
+        found = await self._node.refresh_keys()
+        if self._state is not _State.WAITING_FOR_KEYS:
+            return
+        self._state = _State.HANDSHAKE
+        try:
+            if found:
+                self._decide(request)
+                return
+        except UnknownKey:
+            pass
+        try:
+            unauthorized(unknown)
+        except Refused as refused:
+            self._refuse(refused, request)
+
+    def _refuse(self, refused: Refused, request: Request | None = None) -> None:
+        node = self._node
+        if refused.body:
+            node.stats.refused(refused.error)
+        origin = None
+        if request is not None and request.path.partition("?")[0] == "/sse":
+            try:  # a page that may ask may also read why it was refused
+                origin = node.gatekeeper.allowed_origin(request)
+            except Refused:
+                origin = None
+        self._state = _State.CLOSING
+        self._head = None
+        node.handshakes -= 1
+        self._transport.write(refusal(refused, origin))
+        # Not closed at once: bytes of the request still under way would make the kernel reset the connection and the
+        # answer would be lost. The client closes, or the deadline does.
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._wake_at(node.clock.monotonic() + _CLOSING_S)
+
+    def _open(self, accepted: Accepted) -> None:
+        node = self._node
+        now = node.clock.monotonic()
+        expires_at = None
+        if accepted.expires_at is not None:
+            expires_at = now + accepted.expires_at - node.clock.now()
+        node.handshakes -= 1
+        self._state = _State.OPEN
+        self._session = Session(node.next_session(), accepted.user, expires_at, now, node.limits.session)
+        self.encoding = accepted.encoding
+        self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
+        self._peer = ""
+        rest, self._head = self._head, None
+        if accepted.encoding is not Encoding.SSE:
+            self._frames = ClientFrames(node.limits.message_bytes, inflate=accepted.inflate)
+        self._transport.write(accepted.response + self._greeting(accepted))
+        node.registry.add(self)
+        self._wake_at(self._session.due_at)
+        if rest:
+            self.data_received(rest)
+
+    def _greeting(self, accepted: Accepted) -> bytes:
+        """The first frames. A cursor can't be honoured yet unless it is where this node stands: then `$resync` says so."""
+        if self.encoding in (Encoding.PLAIN, Encoding.PLAIN_DEFLATE):
+            return b""
+        node = self._node
+        cursor = format_cursor(node.router.positions)
+        log = node.router.log
+        payload = native.welcome(
+            self.session_id, node.name, log, cursor, resumed=False, heartbeat_s=node.limits.session.ping_interval_s
+        )
+        payloads = [payload]
+        if accepted.cursor:
+            node.stats.resumed("resync")
+            payloads.append(native.resync("expired", log, cursor))
+        if self.encoding is Encoding.SSE:
+            head = b"retry: %d\n\n" % _SSE_RETRY_MS
+            return sse_chunk(head + b"".join(sse_event(one, None) for one in payloads))
+        return b"".join(text_frame(one) for one in payloads)
+
+    # Open
+
+    def _on_client_bytes(self, data: bytes) -> None:
+        session, frames = self._session, self._frames
+        if session is None or frames is None:
+            return  # Server-Sent Events: the client has nothing to say
+        now = self._node.clock.monotonic()
+        session.on_bytes(now)
+        violation: ProtocolViolation | None = None
+        try:
+            events = frames.feed(data)
+        except ProtocolViolation as caught:
+            violation, events = caught, caught.events
+        for event in events:
+            if not session.may_send(now, self._node.limits.session):
+                self.close(CloseCode.POLICY, "too many frames")
+                return
+            self._on_client_event(event)
+            if self._state is not _State.OPEN:
+                return
+        if violation is not None:
+            self.close(violation.code, violation.reason)
+            self._stop_reading()
+
+    def _on_client_event(self, event: ClientEvent) -> None:
+        count = self._node.stats.client_frame
+        match event.opcode:
+            case Opcode.PONG:
+                count("pong")
+            case Opcode.PING:
+                count("ping")
+                self._send(pong_frame(event.payload))
+            case Opcode.CLOSE:
+                count("close")
+                self._on_client_close(event.payload)
+            case _:
+                count("text" if event.opcode == Opcode.TEXT else "binary")
+                if self.encoding in _ORDERLY:
+                    self._on_v1_message(event)
+
+    def _on_v1_message(self, event: ClientEvent) -> None:
+        if event.opcode != Opcode.TEXT:
+            self._send(text_frame(native.error("frames are text")))
+            return
+        asked = native.interpret(event.payload)
+        if isinstance(asked, native.ClientError):
+            self._send(text_frame(native.error(asked.reason)))
+            return
+        try:
+            self._renew(asked.token)
+        except UnknownKey:
+            self._node.spawn(self._renew_with_new_keys(asked.token))
+
+    def _renew(self, token: str) -> None:
+        node, session = self._node, self._session
+        if session is None:
+            return
+        try:
+            claims = node.gatekeeper.check(token, node.clock.now())
+        except UnknownKey:
+            raise
+        except InvalidToken as refused:
+            self._send(text_frame(native.error(f"$token: {refused.reason}")))
+            return
+        if claims.user != session.user:
+            self._send(text_frame(native.error("$token: the token is another user's")))
+            return
+        if session.expires_at is not None:
+            session.renew(node.clock.monotonic() + claims.expires_at - node.clock.now())
+            self._wake_at(session.due_at)
+
+    async def _renew_with_new_keys(self, token: str) -> None:
+        await self._node.refresh_keys()
+        if self._state is not _State.OPEN:
+            return
+        try:
+            self._renew(token)
+        except UnknownKey as unknown:
+            self._send(text_frame(native.error(f"$token: {unknown.reason}")))
+
+    def _send(self, frame: bytes) -> None:
+        """Write a frame of this connection alone, behind what waits already."""
+        if self._backlog is not None:
+            self._keep(frame)
+        else:
+            self._transport.write(frame)
+
+    def _keep(self, frame: bytes) -> bool:
+        backlog = self._backlog
+        if backlog is None:
+            return False
+        self._node.backlog_bytes += len(frame)
+        if backlog.push(frame, self._transport.get_write_buffer_size()) is Verdict.KEEP:
+            return True
+        self.give_up("unsent", "too many unsent bytes")
+        return False
+
+    # Deadlines
+
+    def _wake_at(self, due_at: float) -> None:
+        self._due_at = due_at
+        self._node.wheel.enter(self, due_at)
+
+    def on_due(self, now: float) -> None:
+        """A deadline of this connection may have come; entries that no longer hold are recognised here."""
+        if now < self._due_at:
+            return
+        if self._state is _State.OPEN and self._session is not None:
+            verdict = self._session.on_due(now, self._node.limits.session)
+            if isinstance(verdict, CloseCode):
+                self.close(verdict, "token ended" if verdict is CloseCode.TOKEN_ENDED else "nothing heard")
+                return
+            if verdict is Due.PING and self._backlog is None:
+                # A blocked socket is not pinged: the pong could not come before the backlog is through.
+                self._transport.write(_SSE_HEARTBEAT if self.encoding is Encoding.SSE else _PING)
+                if self.encoding is Encoding.SSE:
+                    self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
+            self._wake_at(self._session.due_at)
+        elif self._state in (_State.HANDSHAKE, _State.WAITING_FOR_KEYS):
+            self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", "The request took too long."))
+        elif self._state is _State.CLOSING:
+            self._transport.abort()
+
+    def check_progress(self, now: float) -> None:
+        """Called now and then while the socket takes no more."""
+        backlog = self._backlog
+        if backlog is None or self._state is not _State.OPEN:
+            return
+        if backlog.check(now, self._transport.get_write_buffer_size()) is Verdict.CLOSE_SLOW:
+            self.give_up("slow", "no progress")
+
+    def give_up(self, cause: str, reason: str) -> None:
+        """Close as too slow; what waits is dropped and counted under `cause`."""
+        if self._backlog is not None:
+            self._node.stats.dropped(cause, len(self._backlog))
+        self.close(CloseCode.TOO_SLOW, reason)
+
+    # Closing
+
+    def leave(self) -> None:
+        """The node goes: tell the client to come back elsewhere, then close."""
+        if self.encoding in _ORDERLY and self._state is _State.OPEN:
+            self._send(text_frame(native.drain(0)))
+        self.close(CloseCode.GOING_AWAY, "the node drains")
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """Tell the client why and end the connection; at once out of the registry, so nothing more is routed to it."""
+        if self._state is not _State.OPEN:
+            return
+        self.close_code = code
+        backlog = self._backlog
+        rest: list[bytes] = []
+        if backlog is not None and code is not CloseCode.TOO_SLOW:
+            rest = backlog.take(backlog.bytes)
+            self._node.backlog_bytes -= sum(map(len, rest))
+        self._forget()
+        self._state = _State.CLOSING
+        if self.encoding is Encoding.SSE:
+            rest.append(sse_chunk(sse_event(native.close_event(code), None)) + _SSE_END)
+        else:
+            rest.append(close_frame(code, reason))
+        self._transport.writelines(rest)
+        if self.encoding is Encoding.SSE and self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._wake_at(self._node.clock.monotonic() + _CLOSING_S)
+
+    def _on_client_close(self, payload: bytes) -> None:
+        self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
+        self._forget()
+        self._state = _State.CLOSING
+        self._transport.write(close_frame(self.close_code) if payload else b"\x88\x00")
+        self._transport.close()
+        self._wake_at(self._node.clock.monotonic() + _CLOSING_S)
+
+    def _on_bytes_while_closing(self, data: bytes) -> None:
+        frames = self._frames
+        if frames is None:
+            return
+        try:
+            closed = any(event.opcode == Opcode.CLOSE for event in frames.feed(data))
+        except ProtocolViolation:
+            self._stop_reading()
+            return
+        if closed:
+            self._transport.close()
+
+    def _stop_reading(self) -> None:
+        """After a violation nothing of the client can be understood, its close frame least of all: it hangs up, or the
+        deadline does. Not at once: octets still under way (the rest of a message that is too big) would make the kernel
+        reset the connection, and the client would never see why.
+        """
+        self._frames = None
+        if self._state is _State.CLOSING and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _forget(self) -> None:
+        node = self._node
+        node.registry.remove(self)
+        node.blocked.discard(self)
+        if self._backlog is not None:
+            node.backlog_bytes -= self._backlog.bytes
+            self._backlog.clear()
+            self._backlog = None
+        self.pending = None

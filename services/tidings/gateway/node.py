@@ -1,0 +1,206 @@
+"""The connections of one node together: who may come in, what is due when, who is behind, and how all of them leave."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from tidings.clock import Clock
+from tidings.closing import CloseCode
+from tidings.gateway.drain import WAVE_S, waves
+from tidings.gateway.handshake import Accepted, Gatekeeper, Refused
+from tidings.gateway.registry import Registry
+from tidings.gateway.router import Disconnect, Router, Subscriber
+from tidings.gateway.session import SessionLimits
+from tidings.gateway.stats import Stats
+from tidings.gateway.timers import TimerWheel
+
+if TYPE_CHECKING:
+    from tidings.gateway.connection import Connection
+
+__all__ = ["SPARE_SOCKETS", "Node", "NodeLimits"]
+
+TICK_S: Final = 0.25
+"""Resolution of every deadline of a connection."""
+
+SPARE_SOCKETS: Final = 64
+"""Sockets beyond the connection limit that may be open at once, to tell those who come too many that they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLimits:
+    """Limits on connections; 0 means no limit wherever a number may be 0. See `GatewaySettings` for each."""
+
+    connections: int
+    connections_per_user: int
+    connections_per_address: int
+    header_bytes: int
+    handshake_timeout_s: float
+    message_bytes: int
+    unsent_bytes: int
+    slow_unsent_bytes: int
+    slow_after_s: float
+    unsent_total_bytes: int
+    socket_send_buffer_bytes: int
+    session: SessionLimits
+
+
+class Node:
+    """What connections share. Everything runs on one event loop thread; only `drain` and `run` wait.
+
+    Args:
+        name: The node's name, told to clients.
+        boot: Tells this start of the node from others; the first part of session ids.
+        refresh_keys: Asked when a token names an unknown key; returns whether there are new keys to try. Bounded in time.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        boot: str,
+        limits: NodeLimits,
+        gatekeeper: Gatekeeper,
+        refresh_keys: Callable[[], Awaitable[bool]],
+        clock: Clock,
+        stats: Stats,
+        compress_min_bytes: int,
+    ) -> None:
+        self.name = name
+        self.boot = boot
+        self.limits = limits
+        self.gatekeeper = gatekeeper
+        self.refresh_keys = refresh_keys
+        self.clock = clock
+        self.stats = stats
+        self.registry: Registry[Subscriber] = Registry()
+        self.router = Router(self.registry, compress_min_bytes)
+        self.wheel: TimerWheel[Connection] = TimerWheel(TICK_S, clock.monotonic())
+        self.blocked: set[Connection] = set()
+        """Connections whose socket takes no more for now."""
+        self.backlog_bytes = 0
+        """Bytes in all backlogs together."""
+        self.sockets = 0
+        """Open sockets: handshakes and closing ones included."""
+        self.handshakes = 0
+        self.draining = False
+        self._sessions = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._empty = asyncio.Event()
+
+    def next_session(self) -> int:
+        self._sessions += 1
+        return self._sessions
+
+    def admit(self, accepted: Accepted) -> None:
+        """Apply the limits on open connections.
+
+        Raises:
+            Refused: 503 draining or full, 429 too many of this user or address; with Retry-After.
+        """
+        if self.draining:
+            raise _refused(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "This node is going down: try another.", 1)
+        limits = self.limits
+        registry = self.registry
+        if limits.connections and len(registry) >= limits.connections:
+            raise _refused(HTTPStatus.SERVICE_UNAVAILABLE, "node_full", "This node holds all it may.", 5)
+        if limits.connections_per_user and len(registry.connections_of(accepted.user)) >= limits.connections_per_user:
+            raise _refused(HTTPStatus.TOO_MANY_REQUESTS, "user_limit", "Too many connections of this user.", 30)
+        if limits.connections_per_address and registry.count_at(accepted.address) >= limits.connections_per_address:
+            raise _refused(HTTPStatus.TOO_MANY_REQUESTS, "address_limit", "Too many connections from this address.", 30)
+
+    def socket_closed(self) -> None:
+        """A transport is gone."""
+        self.sockets -= 1
+        if not self.sockets:
+            self._empty.set()
+
+    def overcrowded(self) -> bool:
+        """Whether even the sockets kept free for refusals are taken."""
+        return bool(self.limits.connections) and self.sockets > self.limits.connections + SPARE_SOCKETS
+
+    def unsent_bytes(self) -> int:
+        """Bytes that clients have not taken yet: backlogs and what transports hold of blocked sockets."""
+        return self.backlog_bytes + sum(connection.transport_bytes for connection in self.blocked)
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Run something of a connection that has to wait; cancelled when the node stops."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def flush(self, touched: Iterable[Subscriber]) -> None:
+        """One write per touched connection; then see that all backlogs together stay under their limit."""
+        for subscriber in touched:
+            subscriber.flush()
+        if self.limits.unsent_total_bytes and self.backlog_bytes > self.limits.unsent_total_bytes:
+            self._relieve()
+
+    def disconnect(self, orders: Iterable[Disconnect]) -> None:
+        """Obey the operator's orders."""
+        for order in orders:
+            order.subscriber.close(CloseCode.DISCONNECTED, order.reason)
+
+    def tick(self, now: float) -> None:
+        """Everything that is due. Cost: what is due, and one look at each blocked connection."""
+        for connection in self.wheel.due(now):
+            connection.on_due(now)
+        for connection in list(self.blocked):
+            connection.check_progress(now)
+        # What transports hold is looked at here only: asking each blocked one at each batch would cost more than it saves.
+        if self.limits.unsent_total_bytes and self.unsent_bytes() > self.limits.unsent_total_bytes:
+            self._relieve()
+
+    async def run(self) -> None:
+        """Keep time until cancelled; how late each tick comes is the loop's delay."""
+        due = self.clock.monotonic() + TICK_S
+        while True:
+            await asyncio.sleep(max(0.0, due - self.clock.monotonic()))
+            now = self.clock.monotonic()
+            self.stats.loop_delay_s.observe(max(0.0, now - due))
+            self.tick(now)
+            due = max(due + TICK_S, now)
+
+    async def drain(self, drain_s: float) -> None:
+        """Tell all connections to go (1001), in waves over `drain_s`; returns when they are gone or that is over."""
+        self.draining = True
+        ends_at = self.clock.monotonic() + drain_s
+        leaving = list(self.registry)
+        random.shuffle(leaving)
+        plan = waves(len(leaving), drain_s)
+        for index, size in enumerate(plan):
+            if index:
+                await asyncio.sleep(WAVE_S)
+            for subscriber in leaving[:size]:
+                subscriber.leave()
+            del leaving[:size]
+        if self.sockets:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), max(0.0, ends_at - self.clock.monotonic()))
+
+    async def stop(self) -> None:
+        """End what still waits for anything."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _relieve(self) -> None:
+        # The largest first: whoever is furthest behind gains least from waiting on. A tenth below the limit, so that
+        # the next batch does not sort everybody again.
+        unsent = {connection: connection.backlog_bytes + connection.transport_bytes for connection in self.blocked}
+        left, goal = sum(unsent.values()), self.limits.unsent_total_bytes * 9 // 10
+        for connection in sorted(unsent, key=unsent.__getitem__, reverse=True):
+            if left <= goal:
+                return
+            left -= unsent[connection]
+            connection.give_up("process_unsent", "the node's unsent bytes are at their limit")
+
+
+def _refused(status: HTTPStatus, error: str, reason: str, retry_after_s: int) -> Refused:
+    # Jitter, so that those who were refused together do not come back together.
+    retry = retry_after_s + random.randrange(retry_after_s + 1)  # noqa: S311
+    return Refused(status, error, reason, [("Retry-After", str(retry))])

@@ -1,0 +1,226 @@
+"""Records to the connections of their receivers: order per partition, each frame made once, nothing written yet."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import msgspec
+
+from tidings.closing import CloseCode
+from tidings.contract.record import Record, decode, decode_signal
+from tidings.errors import ContractError
+from tidings.gateway.frames import Encodings
+from tidings.gateway.registry import Member, Registry
+from tidings.gateway.repeats import Repeats
+
+__all__ = ["Disconnect", "LogRecord", "Poison", "Routed", "Router", "Subscriber"]
+
+
+class LogRecord(Protocol):
+    """One record as the log holds it."""
+
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch; -1 where the log has none."""
+
+    @property
+    def value(self) -> bytes | None: ...
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class Subscriber(Member, Protocol):
+    """A connection as the router sees it."""
+
+    pending: list[bytes] | None
+    """Frames of the batch under way, in order; None: not touched by it."""
+
+    @property
+    def encoding(self) -> int: ...
+
+    @property
+    def session_id(self) -> str: ...
+
+    def flush(self) -> None:
+        """Write what is pending."""
+
+    def close(self, code: CloseCode, reason: str) -> None:
+        """End the connection."""
+
+    def leave(self) -> None:
+        """End the connection because the node goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A record that no reader may accept."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """An operator's order from `signals`."""
+
+    subscriber: Subscriber
+    reason: str
+
+
+@dataclass(slots=True)
+class Routed:
+    """What one batch came to. Outcomes are per record, deliveries and bytes per receiver's connection."""
+
+    touched: list[Subscriber] = field(default_factory=list)
+    timestamps_ms: list[int] = field(default_factory=list)
+    """Of each record that was delivered to anybody."""
+    outcomes: dict[str, int] = field(default_factory=dict)
+    deliveries: dict[int, int] = field(default_factory=dict)
+    """By encoding."""
+    bytes: int = 0
+    poison: list[Poison] = field(default_factory=list)
+    disconnects: list[Disconnect] = field(default_factory=list)
+
+    def count(self, outcome: str) -> None:
+        self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
+
+
+DISCONNECT: Final = "$disconnect"
+
+
+class _DisconnectOrder(msgspec.Struct):
+    reason: str = ""
+    session: str | None = None
+
+
+_decode_order = msgspec.json.Decoder(_DisconnectOrder).decode
+
+
+class Router:
+    """Takes the records of a partition in the order of the log, gives frames to connections.
+
+    Args:
+        registry: Who is connected.
+        compress_min_bytes: See `Encodings`.
+
+    Attributes:
+        positions: The node's cursor: per partition of `modifications` the next offset to route.
+        log: Tag of the topic's identity, part of Server-Sent Events' ids.
+    """
+
+    def __init__(self, registry: Registry[Subscriber], compress_min_bytes: int) -> None:
+        self._users: Mapping[str, tuple[Subscriber, ...]] = registry.users
+        self._registry = registry
+        self._compress_min_bytes = compress_min_bytes
+        self._repeats: dict[int, Repeats] = {}
+        self.positions: dict[int, int] = {}
+        self.log = ""
+
+    def route_modifications(
+        self, topic: str, partition: int, records: Sequence[LogRecord], next_offset: int, routed: Routed
+    ) -> None:
+        """Queue the frames of these records on the connections of their receivers (`pending`), for one later flush.
+
+        The partition's position ends at `next_offset`, which may be past the last record: the log has holes.
+        Cost: one decode per record; per record with a connected receiver one frame per encoding in use; per delivery
+        two appends. Nothing for receivers who are not here.
+        """
+        repeats = self._repeats.get(partition)
+        if repeats is None:
+            repeats = self._repeats[partition] = Repeats()
+        positions = self.positions
+        for record in records:
+            offset = record.offset
+            positions[partition] = offset + 1
+            repeats.records += 1
+            value = record.value
+            if value is None:
+                routed.count("null")
+                continue
+            try:
+                modification = decode(value)
+            except ContractError as error:
+                routed.count("poison")
+                routed.poison.append(Poison(topic, partition, offset, error.reason, error.detail))
+                continue
+            # Only now: the id of a refused record must not hide the good one that its producer sends next.
+            if record.headers and repeats.is_repeat(_id_of(record), record.timestamp):
+                routed.count("repeat")
+                continue
+            self._deliver(modification, f"{partition}:{offset + 1}", record.timestamp, routed)
+        positions[partition] = next_offset
+
+    def route_signals(self, topic: str, partition: int, records: Sequence[LogRecord], routed: Routed) -> None:
+        """The same for `signals`: no positions, no repeats; names that start with `$` are orders to the gateway."""
+        for record in records:
+            if record.value is None:
+                routed.count("null")
+                continue
+            try:
+                signal = decode_signal(record.value)
+                if signal.type.startswith("$"):
+                    self._obey(signal, routed)
+                    continue
+            except ContractError as error:
+                routed.count("poison")
+                routed.poison.append(Poison(topic, partition, record.offset, error.reason, error.detail))
+                continue
+            self._deliver(signal, None, record.timestamp, routed)
+
+    def _deliver(self, record: Record, at: str | None, timestamp_ms: int, routed: Routed) -> None:
+        connected = self._users.keys() & record.receivers
+        if not connected:
+            routed.count("unheard")
+            return
+        encodings = Encodings(record.type, record.data, at, self.log, self.positions, self._compress_min_bytes)
+        frame_of: list[bytes | None] = [None] * 5
+        touched = routed.touched
+        deliveries = routed.deliveries
+        size = 0
+        for user in connected:
+            for subscriber in self._users[user]:
+                encoding = subscriber.encoding
+                frame = frame_of[encoding]
+                if frame is None:
+                    frame = frame_of[encoding] = encodings.frame(encoding)
+                    deliveries.setdefault(encoding, 0)
+                deliveries[encoding] += 1
+                size += len(frame)
+                pending = subscriber.pending
+                if pending is None:
+                    subscriber.pending = [frame]
+                    touched.append(subscriber)
+                else:
+                    pending.append(frame)
+        routed.bytes += size
+        routed.count("routed")
+        routed.timestamps_ms.append(timestamp_ms)
+
+    def _obey(self, signal: Record, routed: Routed) -> None:
+        if signal.type != DISCONNECT:
+            routed.count("control")
+            return
+        try:
+            order = _decode_order(signal.data)
+        except (msgspec.ValidationError, msgspec.DecodeError):
+            routed.count("control_invalid")
+            return
+        routed.count("control")
+        for user in self._registry.connected(signal.receivers):
+            for subscriber in self._users[user]:
+                if order.session is None or subscriber.session_id == order.session:
+                    routed.disconnects.append(Disconnect(subscriber, order.reason))
+
+
+def _id_of(record: LogRecord) -> bytes | None:
+    for name, value in record.headers:
+        if name == "id":
+            return value or None
+    return None

@@ -1,0 +1,236 @@
+"""The topics of Tidings: what each must be like; making them, checking them, and telling one topic from its successor.
+
+The functions that talk to Kafka block for up to `timeout_s`: run them in a thread when there is an event loop.
+"""
+
+import time
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in its __all__
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+)
+
+from tidings.config import KafkaSettings, TopicSettings
+from tidings.errors import BrokerUnavailable
+from tidings.kafka.connection import librdkafka_options
+
+__all__ = ["ROLES", "SPECS", "Role", "TopicSpec", "check", "create", "specs", "topic_ids"]
+
+Role = Literal["modifications", "signals", "sessions", "notifications", "dead_letter"]
+
+ROLES: Final[tuple[Role, ...]] = ("modifications", "signals", "sessions", "notifications", "dead_letter")
+
+_MINUTE_MS: Final = 60_000
+_DAY_MS: Final = 24 * 60 * _MINUTE_MS
+_MIB: Final = 1024 * 1024
+_COMMON: Final = {
+    # Retention, the window of repeated ids and the latency metric all go by the broker's time.
+    "message.timestamp.type": "LogAppendTime",
+    # A leader without all acknowledged records would take back offsets that clients hold cursors to.
+    "unclean.leader.election.enable": "false",
+}
+
+SPECS: Final[Mapping[Role, Mapping[str, str]]] = {
+    "modifications": {"retention.ms": str(7 * _DAY_MS), "max.message.bytes": str(4 * _MIB)},
+    "signals": {"retention.ms": str(10 * _MINUTE_MS), "segment.ms": str(5 * _MINUTE_MS)},
+    "sessions": {"cleanup.policy": "compact", "max.compaction.lag.ms": str(10 * _MINUTE_MS)},
+    "notifications": {"retention.ms": str(7 * _DAY_MS)},
+    # Larger than `modifications`: the same value with our headers must fit.
+    "dead_letter": {"retention.ms": str(14 * _DAY_MS), "max.message.bytes": str(5 * _MIB)},
+}
+"""What each topic needs beyond the broker's defaults and `_COMMON`, as Kafka's topic settings."""
+
+_MAX_REPLICATION: Final = 3
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What one topic must be like.
+
+    Attributes:
+        role: What it is for.
+        name: As configured.
+        partitions: Wanted at creation; a topic may have more, since partitions can be added while all runs.
+        settings: Kafka's topic settings.
+    """
+
+    role: Role
+    name: str
+    partitions: int
+    settings: Mapping[str, str]
+
+
+def specs(topics: TopicSettings, roles: Collection[Role] = ROLES) -> list[TopicSpec]:
+    """The topics with these roles, under their configured names."""
+    return [
+        TopicSpec(role, getattr(topics, role), topics.partitions, {**_COMMON, **SPECS[role]})
+        for role in ROLES
+        if role in roles
+    ]
+
+
+def create(
+    kafka: KafkaSettings, topics: TopicSettings, *, roles: Collection[Role] = ROLES, timeout_s: float = 30
+) -> list[str]:
+    """Make the topics that are missing, with replication min(3, brokers); those that exist are left as they are.
+
+    Returns:
+        The names of the topics that were made now.
+    Raises:
+        BrokerUnavailable: No answer in time, or the cluster refused.
+    """
+    client = _client(kafka)
+    _, brokers, _ = _metadata(client, kafka, timeout_s)
+    wanted = [
+        NewTopic(
+            spec.name,
+            num_partitions=spec.partitions,
+            replication_factor=min(_MAX_REPLICATION, brokers),
+            config=dict(spec.settings),
+        )
+        for spec in specs(topics, roles)
+    ]
+    made = []
+    try:
+        for name, future in client.create_topics(
+            wanted, operation_timeout=timeout_s, request_timeout=timeout_s
+        ).items():
+            try:
+                _result(future, timeout_s)
+            except KafkaException as error:
+                if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise BrokerUnavailable(f"topic {name} was not created: {_text(error)}") from error
+            else:
+                made.append(name)
+    except FutureTimeoutError as error:
+        raise _no_answer(kafka, "creating topics", timeout_s) from error
+    _wait_known(client, kafka, made, timeout_s)
+    return made
+
+
+def check(
+    kafka: KafkaSettings, topics: TopicSettings, *, roles: Collection[Role] = ROLES, timeout_s: float = 10
+) -> list[str]:
+    """What is wrong with the topics, one line for each problem in words; empty if all is well.
+
+    Raises:
+        BrokerUnavailable: No answer in time.
+    """
+    client = _client(kafka)
+    existing, brokers, administered = _metadata(client, kafka, timeout_s)
+    wanted = specs(topics, roles)
+    found = [spec for spec in wanted if spec.name in existing]
+    problems = [
+        f"topic {spec.name} is missing; `tidings topics create` makes it"
+        for spec in wanted
+        if spec.name not in existing
+    ]
+    if found and administered:
+        try:
+            resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in found]
+            futures = client.describe_configs(resources, request_timeout=timeout_s)
+            actual = {
+                resource.name: {name: entry.value for name, entry in _result(future, timeout_s).items()}
+                for resource, future in futures.items()
+            }
+        except (KafkaException, FutureTimeoutError) as error:
+            raise _no_answer(kafka, "reading topic settings", timeout_s) from error
+        for spec in found:
+            partitions, replication = existing[spec.name]
+            problems += differences(spec, partitions, replication, min(_MAX_REPLICATION, brokers), actual[spec.name])
+    return problems
+
+
+def differences(
+    spec: TopicSpec, partitions: int, replication: int, wanted_replication: int, settings: Mapping[str, str]
+) -> list[str]:
+    """How an existing topic differs from its spec, one line each. More partitions or replicas are no problem."""
+    lines = []
+    if partitions < spec.partitions:
+        lines.append(f"topic {spec.name} has {partitions} partitions, wanted are {spec.partitions}")
+    if replication < wanted_replication:
+        lines.append(f"topic {spec.name} has replication {replication}, wanted is {wanted_replication}")
+    for name, wanted in spec.settings.items():
+        if (actual := settings.get(name)) != wanted:
+            lines.append(f"topic {spec.name} has {name}={actual}, wanted is {wanted}")
+    return lines
+
+
+def topic_ids(kafka: KafkaSettings, names: Collection[str], *, timeout_s: float = 10) -> dict[str, str | None]:
+    """The id that the cluster gave to each topic: another one after the topic was deleted and made anew.
+
+    Returns:
+        One entry for each name: the id as text, or None if there is no such topic or the cluster knows no ids (the
+        embedded one).
+    Raises:
+        BrokerUnavailable: No answer in time.
+    """
+    client = _client(kafka)
+    ids: dict[str, str | None] = dict.fromkeys(names)
+    _, _, administered = _metadata(client, kafka, timeout_s)
+    if not administered or not names:
+        return ids
+    try:
+        for name, future in client.describe_topics(TopicCollection(list(ids)), request_timeout=timeout_s).items():
+            try:
+                ids[name] = str(_result(future, timeout_s).topic_id)
+            except KafkaException as error:
+                if _code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+    except (KafkaException, FutureTimeoutError) as error:
+        raise _no_answer(kafka, "describing topics", timeout_s) from error
+    return ids
+
+
+def _client(kafka: KafkaSettings) -> AdminClient:
+    return AdminClient(librdkafka_options(kafka))
+
+
+def _metadata(
+    client: AdminClient, kafka: KafkaSettings, timeout_s: float
+) -> tuple[dict[str, tuple[int, int]], int, bool]:
+    """Name to (partitions, replication); the number of brokers; whether one of them is the controller."""
+    try:
+        metadata = client.list_topics(timeout=timeout_s)
+    except KafkaException as error:
+        raise _no_answer(kafka, "asking for the topics", timeout_s) from error
+    existing = {
+        name: (len(topic.partitions), min((len(p.replicas) for p in topic.partitions.values()), default=0))
+        for name, topic in metadata.topics.items()
+    }
+    return existing, len(metadata.brokers), metadata.controller_id in metadata.brokers
+
+
+def _wait_known(client: AdminClient, kafka: KafkaSettings, names: list[str], timeout_s: float) -> None:
+    """The controller confirms a topic a moment before the brokers know it; who asks in between finds none."""
+    deadline = time.monotonic() + timeout_s
+    while names:
+        existing, _, _ = _metadata(client, kafka, timeout_s)
+        if all(existing.get(name, (0, 0))[0] for name in names):
+            return
+        if time.monotonic() > deadline:
+            raise _no_answer(kafka, "waiting for the new topics", timeout_s)
+        time.sleep(0.05)
+
+
+def _result(future: "Future[Any]", timeout_s: float) -> Any:
+    return future.result(timeout_s + 1)
+
+
+def _code(error: KafkaException) -> int:
+    return int(error.args[0].code())
+
+
+def _text(error: KafkaException) -> str:
+    return str(error.args[0].str())
+
+
+def _no_answer(kafka: KafkaSettings, doing: str, timeout_s: float) -> BrokerUnavailable:
+    return BrokerUnavailable(f"Kafka at {kafka.bootstrap_servers} gave no good answer within {timeout_s:g} s ({doing})")

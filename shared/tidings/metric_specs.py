@@ -1,0 +1,225 @@
+"""The table of all metrics: name, kind, labels, meaning, and what to do when one shows a loss or a delay.
+
+docs/metrics.md is generated from here. A name that is not in one of the three `Literal`s fails the type check.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+__all__ = ["SPECS", "CounterName", "GaugeName", "HistogramName", "MetricName", "Spec"]
+
+CounterName = Literal[
+    "tidings_gateway_records_total",
+    "tidings_gateway_deliveries_total",
+    "tidings_gateway_sent_bytes_total",
+    "tidings_gateway_drops_total",
+    "tidings_gateway_closes_total",
+    "tidings_gateway_refused_total",
+    "tidings_gateway_resumes_total",
+    "tidings_gateway_client_frames_total",
+    "tidings_gateway_skipped_batches_total",
+    "tidings_jwks_fetches_total",
+    "tidings_relay_records_total",
+    "tidings_dead_letters_total",
+]
+GaugeName = Literal[
+    "tidings_gateway_connections",
+    "tidings_gateway_handshakes_pending",
+    "tidings_gateway_ready",
+    "tidings_gateway_kafka_up",
+    "tidings_gateway_lag_records",
+    "tidings_gateway_unsent_bytes",
+    "tidings_gateway_window_bytes",
+    "tidings_gateway_window_seconds",
+    "tidings_outbox_pending",
+    "tidings_outbox_oldest_seconds",
+    "tidings_presence_online_users",
+]
+HistogramName = Literal[
+    "tidings_gateway_delivery_seconds",
+    "tidings_gateway_encode_seconds",
+    "tidings_gateway_flush_seconds",
+    "tidings_gateway_loop_delay_seconds",
+]
+MetricName = Literal[CounterName, GaugeName, HistogramName]
+
+_LATENCY: Final = (
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    300,
+)
+_WORK: Final = (0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+_TINY: Final = (0.000001, 0.000003, 0.00001, 0.00003, 0.0001, 0.0003, 0.001, 0.003, 0.01)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What one metric means.
+
+    Attributes:
+        name: As in a query.
+        help: One sentence; which values a label takes, where that is a closed set.
+        labels: In the order of `Metrics.on_scrape` keys.
+        buckets: Upper bounds in seconds, of a histogram.
+        runbook: What to look at or do when it shows that something is lost or late; empty for the others.
+    """
+
+    name: MetricName
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    runbook: str = ""
+
+    @property
+    def kind(self) -> Literal["counter", "gauge", "histogram"]:
+        """The Prometheus type."""
+        if self.name in get_args(CounterName):
+            return "counter"
+        return "histogram" if self.name in get_args(HistogramName) else "gauge"
+
+
+_TABLE: Final = (
+    Spec("tidings_gateway_connections", "Open connections by protocol.", ("protocol",)),
+    Spec(
+        "tidings_gateway_records_total",
+        "Records read, by outcome: routed (someone here got it), unheard (nobody here), repeat (known id), poison,"
+        " null, control ($ signals).",
+        ("outcome",),
+        runbook="A rising `poison`: the log names topic, partition, offset and reason; find the producer and mend it."
+        " `repeat` rises for a moment after a producer's retries; for long it means two producers share ids.",
+    ),
+    Spec(
+        "tidings_gateway_deliveries_total",
+        "Frames put into a connection's backlog, by protocol.",
+        ("protocol",),
+        runbook="Falls to 0 while records are routed: see `tidings_gateway_connections` and the load balancer.",
+    ),
+    Spec("tidings_gateway_sent_bytes_total", "Bytes written to clients' sockets."),
+    Spec(
+        "tidings_gateway_drops_total",
+        "Frames that were meant for a connection and not written, by reason.",
+        ("reason",),
+        runbook="Frames went with connections that were closed as slow or died; clients that resume get them again."
+        " If all nodes show it: look at the network or `tidings_gateway_loop_delay_seconds`; if one: restart it.",
+    ),
+    Spec(
+        "tidings_gateway_closes_total",
+        "Connections closed by the gateway, by close code.",
+        ("code",),
+        runbook="4008: clients too slow for their traffic, or `TIDINGS_GATEWAY_MAX_UNSENT_TOTAL_BYTES` too small for"
+        " the node. 1008: a client floods. 1011: a bug of ours, the log has the trace. 4001 in waves: the issuer is"
+        " late with new tokens.",
+    ),
+    Spec(
+        "tidings_gateway_refused_total",
+        "Handshakes refused before the upgrade, by reason.",
+        ("reason",),
+        runbook="Token reasons after a deployment: keys or clocks differ between issuer and gateway. Full: add nodes"
+        " or raise `TIDINGS_GATEWAY_MAX_CONNECTIONS` and the file limit.",
+    ),
+    Spec("tidings_gateway_resumes_total", "Connections that came with a cursor, by outcome.", ("outcome",)),
+    Spec(
+        "tidings_gateway_client_frames_total",
+        "Frames from clients, by kind; plain mode never answers them.",
+        ("kind",),
+    ),
+    Spec(
+        "tidings_gateway_skipped_batches_total",
+        "Batches that could not be decoded and were skipped whole, by reason (codec, checksum).",
+        ("reason",),
+        runbook="Records are lost to clients here: the log names topic, partition and offsets. Check the broker's disk"
+        " and the producer's codec; a damaged batch can be read from another replica with kcat.",
+    ),
+    Spec("tidings_gateway_handshakes_pending", "Connections that have not finished their handshake."),
+    Spec(
+        "tidings_gateway_ready",
+        "1 while /readyz says ready.",
+        runbook="0 for minutes after a start: Kafka away, a topic missing (`tidings topics check`), or no keys from the"
+        " JWKS address.",
+    ),
+    Spec(
+        "tidings_gateway_kafka_up",
+        "1 while the last fetch from Kafka succeeded.",
+        runbook="0: clients stay connected and get everything when Kafka is back. Check the brokers, then"
+        " `TIDINGS_KAFKA_*`.",
+    ),
+    Spec(
+        "tidings_gateway_lag_records",
+        "Records of the modifications topic not yet routed, by partition.",
+        ("partition",),
+        runbook="Grows on all nodes: more records than one core decodes, add cores or workers. On one node: it is slow"
+        " or cut off, restart it. On one partition: its leader.",
+    ),
+    Spec(
+        "tidings_gateway_unsent_bytes",
+        "Unsent bytes of all connections together.",
+        runbook="Near `TIDINGS_GATEWAY_MAX_UNSENT_TOTAL_BYTES` the slowest are closed: network trouble, or a record"
+        " for very many receivers.",
+    ),
+    Spec("tidings_gateway_window_bytes", "Bytes of records in the replay window."),
+    Spec(
+        "tidings_gateway_window_seconds",
+        "Age of the oldest record in the replay window.",
+        runbook="Shorter than clients are away: their resumes read Kafka back; raise `TIDINGS_GATEWAY_WINDOW_BYTES`.",
+    ),
+    Spec(
+        "tidings_gateway_delivery_seconds",
+        "From the broker's timestamp of a record to the write of its frame to a socket.",
+        buckets=_LATENCY,
+        runbook="Late: compare with `tidings_gateway_lag_records` (reading), `tidings_gateway_loop_delay_seconds`"
+        " (CPU), and the clocks of brokers and nodes (a constant shift).",
+    ),
+    Spec("tidings_gateway_encode_seconds", "Building the frames of one batch of records.", buckets=_TINY),
+    Spec("tidings_gateway_flush_seconds", "Writing the backlogs that one batch touched.", buckets=_WORK),
+    Spec(
+        "tidings_gateway_loop_delay_seconds",
+        "How much later than asked the event loop woke up.",
+        buckets=_LATENCY,
+        runbook="Over 0.1 s: the node has too little CPU for its connections; add nodes or workers.",
+    ),
+    Spec(
+        "tidings_jwks_fetches_total",
+        "Fetches of the key set, by outcome: ok, connection, timeout, status, too_big, invalid.",
+        ("outcome",),
+        runbook="Without `ok` the last keys stay in use, so new keys are refused: check the address and the issuer.",
+    ),
+    Spec(
+        "tidings_outbox_pending",
+        "Rows of the outbox that are not in Kafka yet.",
+        runbook="Grows: the relay or Kafka stands still; see `tidings_outbox_oldest_seconds` and the relay's log.",
+    ),
+    Spec(
+        "tidings_outbox_oldest_seconds",
+        "Age of the oldest row of the outbox.",
+        runbook="This is how late clients are at the least. Over 5 s: no owner of a shard, or Kafka refuses.",
+    ),
+    Spec("tidings_relay_records_total", "Records that the relay has in Kafka, acknowledged."),
+    Spec("tidings_presence_online_users", "Users with at least one session in the fleet."),
+    Spec(
+        "tidings_dead_letters_total",
+        "Records given up on, by reason.",
+        ("reason",),
+        runbook="Read them from the dead letter topic (headers say from where and why), mend the producer, produce"
+        " them again corrected.",
+    ),
+)
+
+SPECS: Final[Mapping[MetricName, Spec]] = {spec.name: spec for spec in _TABLE}
+"""Every metric, in the order of the reference page."""
