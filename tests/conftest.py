@@ -5,6 +5,11 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A shared or freshly cloned machine is slow at first; slowness is not what these tests are about.
+settings.register_profile("tidings", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tidings")
 
 RUNG = "rung:"
 """A skip whose reason begins so says what this machine can't have; only these are accepted in CI."""

@@ -319,10 +319,11 @@ class GatewaySettings(SettingsGroup):
         default=10, ge=0, le=3_600, description="Seconds over which clients are told to go after SIGTERM."
     )
     linger_ms: float = Field(
-        default=5,
+        default=8,
         ge=0,
         le=1_000,
-        description="Least milliseconds between two fetch rounds under load: delay for speed.",
+        description="Most milliseconds that a busy node lets records gather before it fetches again: delay for speed. A"
+        " node at ease waits 3 at most.",
     )
     ping_interval_s: float = Field(default=25, gt=0, le=3_600, description="Seconds between pings to a connection.")
     idle_timeout_s: float = Field(

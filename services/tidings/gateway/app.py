@@ -28,6 +28,7 @@ from tidings.gateway.keys import TokenKeys
 from tidings.gateway.node import SPARE_SOCKETS, Node, NodeLimits
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
+from tidings.gateway.workers import run_workers
 from tidings.kafka.connection import aiokafka_options
 from tidings.kafka.source import RecordSource
 from tidings.kafka.topics import topic_ids
@@ -43,6 +44,8 @@ _FILES_KEPT_FREE: Final = 192 + SPARE_SOCKETS
 """Of the limit of open files: brokers, the admin port, log, and sockets that are only told to go away."""
 _BACKLOG: Final = 4096
 _HOUSEKEEPING_S: Final = 5.0
+_TLS_SHUTDOWN_S: Final = 2.0
+"""How long a closed connection waits for its peer's farewell; uvloop's own would be 30 seconds of an open file."""
 
 
 class Gateway:
@@ -136,8 +139,15 @@ class Gateway:
             if topic == self._topics.modifications
         }
         self.node.router.log = await self._log_tag()
+        tls = _tls(settings)
         self._server = await asyncio.get_running_loop().create_server(
-            partial(Connection, self.node), sock=listening, backlog=_BACKLOG, ssl=_tls(settings)
+            partial(Connection, self.node),
+            sock=listening,
+            backlog=_BACKLOG,
+            ssl=tls,
+            # The connection's own deadline starts only once TLS stands.
+            ssl_handshake_timeout=settings.handshake_timeout_s if tls is not None else None,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN_S if tls is not None else None,
         )
         self._caught_up = True
         # What lives now lives until the end: never walk it again when garbage is collected.
@@ -304,8 +314,17 @@ def run(environ: Mapping[str, str] | None = None) -> int:
         for fault in error.faults:
             log.error("setting_refused", fault=fault)
         return 2
+    one = partial(_work, kafka=kafka, topics=topics, jwt=jwt, logs=logs)
+    if gateway.workers > 1:
+        return run_workers(gateway, one, partial(setup_log, logs))
+    return one(gateway)
+
+
+def _work(
+    gateway: GatewaySettings, *, kafka: KafkaSettings, topics: TopicSettings, jwt: JwtSettings, logs: LogSettings
+) -> int:
     flush_log = setup_log(logs)
-    for warning in setting_warnings(environ):
+    for warning in setting_warnings():
         log.warning("setting_unknown", warning=warning)
     # Garbage is cyclic only where connections end; looking for it every 700 objects would cost more than it gives.
     gc.set_threshold(50_000, 20, 50)

@@ -28,17 +28,29 @@ class Backlog:
     The socket's own unsent bytes (what the transport took but the kernel did not) count too and are told at each call.
     """
 
-    __slots__ = ("_frames", "_last_unsent", "_limit_bytes", "_progress_at", "_slow_after_s", "_slow_bytes", "bytes")
+    __slots__ = (
+        "_frames",
+        "_last_unsent",
+        "_limit_bytes",
+        "_slow_after_s",
+        "_slow_bytes",
+        "bytes",
+        "progress_at",
+        "refilling",
+    )
 
     def __init__(self, limit_bytes: int, slow_bytes: int, slow_after_s: float, now: float) -> None:
         self._frames: deque[bytes] = deque()
         self._limit_bytes = limit_bytes
         self._slow_bytes = slow_bytes
         self._slow_after_s = slow_after_s
-        self._progress_at = now
+        self.progress_at = now
+        """When the socket last took something, as far as it was told."""
         self._last_unsent = 0
         self.bytes = 0
         """Bytes that wait here (the transport's own not included)."""
+        self.refilling = False
+        """Frames are being moved to the transport right now."""
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -69,15 +81,15 @@ class Backlog:
 
     def progressed(self, now: float) -> None:
         """The socket took something."""
-        self._progress_at = now
+        self.progress_at = now
 
     def check(self, now: float, transport_bytes: int) -> Verdict:
         """Look at the connection again, about once a second while it is behind."""
         if transport_bytes < self._last_unsent:
-            self._progress_at = now
+            self.progress_at = now
         self._last_unsent = transport_bytes
         unsent = self.bytes + transport_bytes
-        if self._slow_bytes and unsent > self._slow_bytes and now - self._progress_at >= self._slow_after_s:
+        if self._slow_bytes and unsent > self._slow_bytes and now - self.progress_at >= self._slow_after_s:
             return Verdict.CLOSE_SLOW
         return Verdict.KEEP
 

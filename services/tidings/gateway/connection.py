@@ -14,7 +14,7 @@ from tidings.errors import InvalidToken, UnknownKey
 from tidings.gateway.backlog import Backlog, Verdict
 from tidings.gateway.cursor import format_cursor
 from tidings.gateway.frames import Encoding, sse_chunk, sse_event
-from tidings.gateway.handshake import Accepted, Refused, parse_request, refusal, unauthorized
+from tidings.gateway.handshake import Accepted, Refused, parse_request, refusal, unauthorized, watched_until
 from tidings.gateway.protocols import native
 from tidings.gateway.session import Due, Session
 from tidings.gateway.wsframes import (
@@ -23,7 +23,6 @@ from tidings.gateway.wsframes import (
     Opcode,
     ProtocolViolation,
     close_frame,
-    ping_frame,
     pong_frame,
     text_frame,
 )
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _HEAD_END: Final = b"\r\n\r\n"
-_PING: Final = ping_frame()
-_SSE_HEARTBEAT: Final = sse_chunk(b":\n\n")
 _SSE_END: Final = b"0\r\n\r\n"
 _SSE_RETRY_MS: Final = 2000
 _CLOSING_S: Final = 2.0
@@ -175,21 +172,25 @@ class Connection(asyncio.Protocol):
             self._node.blocked.add(self)
 
     def resume_writing(self) -> None:
-        backlog = self._backlog
-        if backlog is None:
+        backlog, session = self._backlog, self._session
+        if backlog is None or session is None or backlog.refilling:
             return
-        backlog.progressed(self._node.clock.monotonic())
-        if not backlog.bytes:
-            self._backlog = None
-            self._node.blocked.discard(self)
-            return
-        before = backlog.bytes
-        frames = backlog.take(_REFILL_BYTES)
-        self._node.backlog_bytes -= before - backlog.bytes
-        # uvloop calls back from within this write when the socket takes all of it; the backlog is consistent by now.
-        self._transport.writelines(frames)
-        if self._backlog is backlog and not self._transport.get_write_buffer_size():
-            self.resume_writing()
+        now = self._node.clock.monotonic()
+        backlog.progressed(now)
+        session.on_bytes(now)
+        # uvloop calls back from within this write when the socket takes all of it. A loop and a mark, because a long
+        # backlog would go deeper than the stack allows.
+        backlog.refilling = True
+        while self._backlog is backlog and not self._transport.get_write_buffer_size():
+            if not backlog.bytes:
+                self._backlog = None
+                self._node.blocked.discard(self)
+                return
+            before = backlog.bytes
+            frames = backlog.take(_REFILL_BYTES)
+            self._node.backlog_bytes -= before - backlog.bytes
+            self._transport.writelines(frames)
+        backlog.refilling = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         node = self._node
@@ -290,7 +291,9 @@ class Connection(asyncio.Protocol):
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
         self._peer = ""
         rest, self._head = self._head, None
-        if accepted.encoding is not Encoding.SSE:
+        if accepted.encoding is Encoding.SSE:
+            self._give_up_on_dead_peers()
+        else:
             self._frames = ClientFrames(node.limits.message_bytes, inflate=accepted.inflate)
         self._transport.write(accepted.response + self._greeting(accepted))
         node.registry.add(self)
@@ -298,8 +301,15 @@ class Connection(asyncio.Protocol):
         if rest:
             self.data_received(rest)
 
+    def _give_up_on_dead_peers(self) -> None:
+        # A client of Server-Sent Events answers nothing, so the kernel has to notice that nobody acknowledges.
+        sock = self._transport.get_extra_info("socket")
+        timeout_s = self._node.limits.session.idle_timeout_s
+        if sock is not None and timeout_s and hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
+
     def _greeting(self, accepted: Accepted) -> bytes:
-        """The first frames. A cursor can't be honoured yet unless it is where this node stands: then `$resync` says so."""
+        """The first frames. A cursor is not resumed from: `$resync` says so."""
         if self.encoding in (Encoding.PLAIN, Encoding.PLAIN_DEFLATE):
             return b""
         node = self._node
@@ -375,7 +385,8 @@ class Connection(asyncio.Protocol):
         if session is None:
             return
         try:
-            claims = node.gatekeeper.check(token, node.clock.now())
+            unix_now = node.clock.now()
+            claims = node.gatekeeper.check(token, unix_now)
         except UnknownKey:
             raise
         except InvalidToken as refused:
@@ -385,7 +396,7 @@ class Connection(asyncio.Protocol):
             self._send(text_frame(native.error("$token: the token is another user's")))
             return
         if session.expires_at is not None:
-            session.renew(node.clock.monotonic() + claims.expires_at - node.clock.now())
+            session.renew(node.clock.monotonic() + watched_until(claims, unix_now) - unix_now)
             self._wake_at(session.due_at)
 
     async def _renew_with_new_keys(self, token: str) -> None:
@@ -425,13 +436,16 @@ class Connection(asyncio.Protocol):
         if now < self._due_at:
             return
         if self._state is _State.OPEN and self._session is not None:
+            if self._backlog is not None:
+                # It is not pinged while it is behind: what its socket took is the sign of life then.
+                self._session.alive_at(self._backlog.progress_at)
             verdict = self._session.on_due(now, self._node.limits.session)
             if isinstance(verdict, CloseCode):
                 self.close(verdict, "token ended" if verdict is CloseCode.TOKEN_ENDED else "nothing heard")
                 return
             if verdict is Due.PING and self._backlog is None:
                 # A blocked socket is not pinged: the pong could not come before the backlog is through.
-                self._transport.write(_SSE_HEARTBEAT if self.encoding is Encoding.SSE else _PING)
+                self._transport.write(self._node.heartbeat(self.encoding))
                 if self.encoding is Encoding.SSE:
                     self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
             self._wake_at(self._session.due_at)

@@ -25,7 +25,7 @@ _STEP_RECORDS: Final = 64
 
 
 class Consumer:
-    """Takes what a `RecordSource` fetched. Everything of one slice is routed, then each touched connection written once.
+    """Takes what a `RecordSource` fetched. Per slice: all records routed, then one write per connection.
 
     Args:
         modifications: Name of that topic; all other topics are signals.

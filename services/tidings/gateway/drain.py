@@ -7,7 +7,7 @@ WAVE_S = 0.25
 
 
 def waves(connections: int, drain_s: float) -> list[int]:
-    """How many connections to close in each wave, one wave every `WAVE_S`, so that all are told within 80 % of `drain_s`.
+    """How many connections to close in each wave, one wave every `WAVE_S`, all told within 80 % of `drain_s`.
 
     The rest of the time is for their closing handshakes. Waves differ by one at most; the first goes at once. A fleet
     that takes over meets the reconnects spread over the drain and not at one moment.

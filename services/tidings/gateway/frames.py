@@ -43,13 +43,13 @@ _PROTOCOLS = {
 }
 
 
-def control_payload(kind: str, data: Mapping[str, object]) -> bytes:
+def control_payload(kind: str, data: msgspec.Struct) -> bytes:
     """The JSON of a control frame such as `$welcome`."""
     return _encode({"type": kind, "data": data})
 
 
 def sse_event(payload: bytes, event_id: str | None) -> bytes:
-    """One Server-Sent Event. Line breaks in the JSON (CR, LF, CRLF) become further `data:` lines, as the format asks."""
+    """One Server-Sent Event. Line breaks in the JSON (CR, LF, CRLF) become further `data:` lines."""
     if b"\r" in payload:
         payload = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if b"\n" in payload:

@@ -28,7 +28,7 @@ from tidings.gateway.frames import Encoding
 from tidings.gateway.wsframes import DEFLATE_WINDOW_BITS
 from tidings.tokens import Claims
 
-__all__ = ["Accepted", "Gatekeeper", "Policy", "Refused", "parse_request", "refusal"]
+__all__ = ["Accepted", "Gatekeeper", "Policy", "Refused", "parse_request", "refusal", "unauthorized", "watched_until"]
 
 SUBPROTOCOL_PLAIN: Final = Subprotocol("tidings.plain")
 SUBPROTOCOL_V1: Final = Subprotocol("tidings.v1")
@@ -317,8 +317,7 @@ class Gatekeeper:
     def _expiry(self, claims: Claims, at_handshake_only: bool, now: float) -> float | None:
         if at_handshake_only or not self._policy.watch_expiry:
             return None
-        # Let in by the leeway alone: then the leeway is what is left, or the connection would end as it begins.
-        return claims.expires_at if claims.expires_at > now else claims.ends_at
+        return watched_until(claims, now)
 
     def _address(self, headers: Headers, peer: str) -> str:
         if not self._policy.trusted_proxies or not self._trusted(peer):
@@ -336,10 +335,20 @@ class Gatekeeper:
 
     def _trusted(self, address: str) -> bool:
         try:
-            parsed = ipaddress.ip_address(address)
+            parsed: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(address)
         except ValueError:
             return False
+        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+            parsed = parsed.ipv4_mapped  # how a socket that listens on `::` names an IPv4 peer
         return any(parsed in network for network in self._policy.trusted_proxies)
+
+
+def watched_until(claims: Claims, now: float) -> float:
+    """When a connection with that token ends.
+
+    Let in by the leeway alone: then the leeway is what is left, or the connection would end as it begins.
+    """
+    return claims.expires_at if claims.expires_at > now else claims.ends_at
 
 
 def unauthorized(error: InvalidToken) -> NoReturn:

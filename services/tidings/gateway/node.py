@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING, Final
 
 from tidings.clock import Clock
 from tidings.closing import CloseCode
+from tidings.gateway.cursor import format_cursor, format_event_id
 from tidings.gateway.drain import WAVE_S, waves
+from tidings.gateway.frames import Encoding, sse_chunk
 from tidings.gateway.handshake import Accepted, Gatekeeper, Refused
+from tidings.gateway.protocols import native
 from tidings.gateway.registry import Registry
 from tidings.gateway.router import Disconnect, Router, Subscriber
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.gateway.timers import TimerWheel
+from tidings.gateway.wsframes import ping_frame, text_frame
 
 if TYPE_CHECKING:
     from tidings.gateway.connection import Connection
@@ -54,7 +58,7 @@ class Node:
     Args:
         name: The node's name, told to clients.
         boot: Tells this start of the node from others; the first part of session ids.
-        refresh_keys: Asked when a token names an unknown key; returns whether there are new keys to try. Bounded in time.
+        refresh_keys: Asked when a token names an unknown key; returns, in bounded time, whether there are new ones.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class Node:
         self.handshakes = 0
         self.draining = False
         self._sessions = 0
+        self._heartbeats: dict[Encoding, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
 
@@ -144,13 +149,32 @@ class Node:
         for order in orders:
             order.subscriber.close(CloseCode.DISCONNECTED, order.reason)
 
+    def heartbeat(self, encoding: Encoding) -> bytes:
+        """A ping, with the node's cursor for those who can resume; one object for all who get it in one tick.
+
+        A connection that is not blocked was given everything up to that cursor.
+        """
+        frame = self._heartbeats.get(encoding)
+        if frame is None:
+            frame = self._heartbeats[encoding] = self._heartbeat(encoding)
+        return frame
+
+    def _heartbeat(self, encoding: Encoding) -> bytes:
+        router = self.router
+        if encoding is Encoding.SSE:
+            return sse_chunk(b": \nid: " + format_event_id(router.log, router.positions).encode() + b"\n\n")
+        if encoding in (Encoding.V1, Encoding.V1_DEFLATE):
+            return ping_frame() + text_frame(native.checkpoint(format_cursor(router.positions)))
+        return ping_frame()
+
     def tick(self, now: float) -> None:
         """Everything that is due. Cost: what is due, and one look at each blocked connection."""
+        self._heartbeats.clear()
         for connection in self.wheel.due(now):
             connection.on_due(now)
         for connection in list(self.blocked):
             connection.check_progress(now)
-        # What transports hold is looked at here only: asking each blocked one at each batch would cost more than it saves.
+        # What transports hold is looked at here only: asking each blocked one at each batch would cost too much.
         if self.limits.unsent_total_bytes and self.unsent_bytes() > self.limits.unsent_total_bytes:
             self._relieve()
 

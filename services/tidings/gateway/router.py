@@ -7,6 +7,7 @@ from typing import Final, Protocol
 import msgspec
 
 from tidings.closing import CloseCode
+from tidings.contract import control
 from tidings.contract.record import Record, decode, decode_signal
 from tidings.errors import ContractError
 from tidings.gateway.frames import Encodings
@@ -95,12 +96,7 @@ class Routed:
 DISCONNECT: Final = "$disconnect"
 
 
-class _DisconnectOrder(msgspec.Struct):
-    reason: str = ""
-    session: str | None = None
-
-
-_decode_order = msgspec.json.Decoder(_DisconnectOrder).decode
+_decode_order = msgspec.json.Decoder(control.Disconnect).decode
 
 
 class Router:
@@ -215,7 +211,7 @@ class Router:
         routed.count("control")
         for user in self._registry.connected(signal.receivers):
             for subscriber in self._users[user]:
-                if order.session is None or subscriber.session_id == order.session:
+                if not order.session or subscriber.session_id == order.session:
                     routed.disconnects.append(Disconnect(subscriber, order.reason))
 
 

@@ -61,6 +61,10 @@ class Session:
         """The client sent something: it is alive."""
         self._seen_at = now
 
+    def alive_at(self, moment: float) -> None:
+        """There was another sign of life at that moment, perhaps not the latest."""
+        self._seen_at = max(self._seen_at, moment)
+
     def may_send(self, now: float, limits: SessionLimits) -> bool:
         """Account for one client frame; False when the client sends faster than allowed."""
         if not limits.frames_per_s:

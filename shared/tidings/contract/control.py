@@ -84,8 +84,8 @@ class Close(msgspec.Struct, kw_only=True, frozen=True):
 class Disconnect(msgspec.Struct, kw_only=True, frozen=True):
     """Close all sessions of the receivers, or one of them, with 4002."""
 
-    reason: str
-    session: str | UnsetType = UNSET
+    reason: str = ""
+    session: str | UnsetType | None = UNSET
 
 
 TO_CLIENT: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(

@@ -6,6 +6,7 @@ Built on aiokafka's connections, metadata and record parser, not on its `AIOKafk
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -19,6 +20,7 @@ from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, w
 from tidings.errors import BrokerUnavailable
 from tidings.kafka.batches import LogRecord, SkippedRange, decode_batches
 from tidings.kafka.fetch_session import FetchSession, Partition
+from tidings.kafka.pacing import pause_s
 
 __all__ = ["Fetched", "Partition", "RecordSource", "Start"]
 
@@ -68,8 +70,7 @@ class RecordSource:
         topics: Topics to read; all must exist, or `run` waits for them.
         deliver: Awaited with what each fetch brought, at least one partition, before the next fetch from that broker:
             that is the only backpressure. Partitions come in order, each from one broker at a time.
-        linger_s: A broker is asked at most once in this time while records flow, so that under load one fetch (about
-            0.1 ms of CPU) brings several.
+        linger_s: The longest pause between two fetches from a broker while records flow; see `pacing`.
         metadata_max_age_s: New partitions and leaders are noticed within this time.
     """
 
@@ -248,7 +249,6 @@ class RecordSource:
                 self._readers[node_id] = asyncio.create_task(self._read(node_id), name=f"fetch-{node_id}")
 
     async def _read(self, node_id: int) -> None:
-        loop = asyncio.get_running_loop()
         in_flight = self._in_flight
         while led := self._led.get(node_id):
             # A partition whose leader changed may still be in the hands of the other broker's reader.
@@ -259,15 +259,18 @@ class RecordSource:
             in_flight.update(wanted)
             try:
                 fetched = await self._fetch(node_id, wanted)
-                again_at = loop.time() + self._linger_s
+                answered_at = time.perf_counter()
                 if fetched:
                     await self._deliver(fetched)
             finally:
                 in_flight.difference_update(wanted)
             if fetched is None:
                 await asyncio.sleep(_RETRY_S)
-            elif fetched and (rest := again_at - loop.time()) > 0:
-                await asyncio.sleep(rest)
+            elif fetched:
+                work_s = time.perf_counter() - answered_at
+                rest = pause_s(work_s, self._linger_s) - work_s
+                if rest > 0:
+                    await asyncio.sleep(rest)
 
     async def _fetch(self, node_id: int, wanted: Sequence[Partition]) -> list[Fetched] | None:
         """One fetch. None: the broker did not answer. Positions move before the records are handed over."""

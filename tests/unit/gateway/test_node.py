@@ -1,0 +1,135 @@
+"""The connections of one node together: limits, and who is given up when all of them wait."""
+
+import pytest
+
+from tests.gateway_fakes import LogEntry, Party, Transport, record, request, server_frames
+from tidings.gateway.node import SPARE_SOCKETS
+
+
+def turned_away(party: Party, user: str = "alice", *lines: str, peer: str = "192.0.2.1") -> tuple[int, int]:
+    """Status and Retry-After of a client that is not let in."""
+    transport = party.dial(peer=peer)
+    transport.connection.data_received(request("/ws", *lines, token=user))
+    head = transport.sent.partition(b"\r\n\r\n")[0].decode()
+    retry = next(int(line.split(": ")[1]) for line in head.split("\r\n") if line.startswith("Retry-After"))
+    transport.lose()
+    return int(head.split(" ")[1]), retry
+
+
+@pytest.mark.limit("max_connections")
+def test_a_full_node_is_503_until_somebody_leaves() -> None:
+    party = Party(connections=2)
+    first = party.connect("a")
+    party.connect("b")
+    status, retry = turned_away(party, "c")
+    assert status == 503
+    assert 5 <= retry <= 10
+    assert party.count("tidings_gateway_refused_total", reason="node_full") == 1
+    first.lose()
+    party.connect("c")
+
+
+@pytest.mark.limit("max_connections")
+def test_sockets_far_beyond_the_limit_are_cut_without_an_answer() -> None:
+    party = Party(connections=2)
+    sockets = [party.dial() for _ in range(2 + SPARE_SOCKETS)]
+    assert not any(socket.aborted for socket in sockets)
+    late = party.dial()
+    assert late.aborted
+    assert late.sent == b""
+    assert party.count("tidings_gateway_refused_total", reason="node_full") == 1
+    late.lose()
+    assert (party.node.sockets, party.node.handshakes) == (len(sockets), len(sockets))
+
+
+@pytest.mark.limit("max_connections_per_user")
+def test_too_many_of_one_user_are_429_and_others_come_in() -> None:
+    party = Party(connections_per_user=2)
+    first = party.connect("alice")
+    party.connect("alice", "/sse")
+    status, retry = turned_away(party, "alice")
+    assert status == 429
+    assert 30 <= retry <= 60
+    assert party.count("tidings_gateway_refused_total", reason="user_limit") == 1
+    party.connect("bob")
+    first.lose()
+    party.connect("alice")
+
+
+@pytest.mark.limit("max_connections_per_address")
+def test_too_many_from_one_address_are_429_and_others_come_in() -> None:
+    party = Party(connections_per_address=2)
+    party.connect("a")
+    party.connect("b")
+    assert turned_away(party, "c")[0] == 429
+    assert party.count("tidings_gateway_refused_total", reason="address_limit") == 1
+    party.connect("c", peer="192.0.2.2")
+
+
+@pytest.mark.limit("max_connections")
+@pytest.mark.limit("max_connections_per_user")
+@pytest.mark.limit("max_connections_per_address")
+def test_zero_is_no_limit() -> None:
+    party = Party(connections=0, connections_per_user=0, connections_per_address=0)
+    for _ in range(200):
+        party.connect("alice")
+    assert len(party.node.registry) == 200
+    assert not party.node.overcrowded()
+
+
+def test_a_draining_node_is_503_and_says_to_go_elsewhere() -> None:
+    party = Party()
+    party.node.draining = True
+    status, retry = turned_away(party)
+    assert status == 503
+    assert retry <= 2
+    assert party.count("tidings_gateway_refused_total", reason="draining") == 1
+
+
+def behind(party: Party, user: str, frames: int) -> Transport:
+    client = party.connect(user)
+    client.room = 0
+    for number in range(frames):
+        party.deliver(LogEntry(number, record([user], data=f'"{"x" * 10_000}"')))
+    return client
+
+
+@pytest.mark.limit("max_unsent_total_bytes")
+def test_over_the_process_limit_the_furthest_behind_are_4008_and_the_others_stay() -> None:
+    party = Party(unsent_total_bytes=200_000)
+    far, near = behind(party, "far", 15), behind(party, "near", 3)
+    quick = party.connect("quick")
+    assert len(party.node.registry) == 3
+    for number in range(5):
+        party.deliver(LogEntry(number, record(["near", "quick"], data=f'"{"x" * 10_000}"')))
+    assert {member.user for member in party.node.registry} == {"near", "quick"}
+    assert party.count("tidings_gateway_drops_total", reason="process_unsent") > 0
+    assert party.node.unsent_bytes() <= 180_000
+    far.drain()
+    assert server_frames(far.sent)[-1].code == 4008
+    near.drain()
+    assert len(server_frames(near.sent)) == 8
+    assert len(server_frames(quick.sent)) == 5
+
+
+@pytest.mark.limit("max_unsent_total_bytes")
+def test_what_transports_hold_counts_to_the_process_limit_too() -> None:
+    party = Party(unsent_total_bytes=200_000)
+    clients = [behind(party, f"u{number}", 1) for number in range(25)]
+    assert party.node.backlog_bytes == 0
+    party.advance(0.25)
+    assert len(party.node.registry) < len(clients)
+    assert party.node.unsent_bytes() <= 180_000
+
+
+def test_session_numbers_are_never_used_twice() -> None:
+    party = Party()
+    assert len({party.node.next_session() for _ in range(100)}) == 100
+
+
+def test_every_touched_connection_is_written_once_per_batch() -> None:
+    party = Party()
+    clients = [party.connect(f"u{number}") for number in range(10)]
+    before = [client.writes for client in clients]
+    party.deliver(*(LogEntry(number, record([f"u{user}" for user in range(10)])) for number in range(20)))
+    assert [client.writes - count for client, count in zip(clients, before, strict=True)] == [1] * 10
