@@ -20,8 +20,8 @@ from tidings.config import (
     render,
     warnings,
 )
+from tidings.config.groups import SettingsGroup, accepted, is_secret, marks, rows, variable
 from tidings.errors import ConfigError
-from tidings.settings import SettingsGroup, accepted, is_secret, marks, rows, variable
 
 KEY = {"TIDINGS_JWT_SECRET": SECRET}
 

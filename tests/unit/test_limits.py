@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tidings.config import GROUPS
+from tidings.config.groups import marks
 from tidings.metric_specs import SPECS
-from tidings.settings import marks
 
 TESTS = Path(__file__).resolve().parents[1]
 LIMITS = {

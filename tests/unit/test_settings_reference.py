@@ -6,8 +6,8 @@ import pytest
 
 from tidings.cli import settings_reference
 from tidings.config import GROUPS
+from tidings.config.groups import variable
 from tidings.metric_specs import SPECS
-from tidings.settings import variable
 
 
 def test_the_pages_in_docs_are_up_to_date() -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from tidings.config import GROUPS
+from tidings.config.groups import SettingsGroup, accepted, default_text, is_secret, marks, variable
 from tidings.metric_specs import SPECS
-from tidings.settings import SettingsGroup, accepted, default_text, is_secret, marks, variable
 
 __all__ = ["check", "main", "metrics_page", "settings_page", "write"]
 
@@ -25,7 +25,7 @@ def settings_page() -> str:
 
 
 def _settings_lines() -> Iterator[str]:
-    yield f"<!-- Made by `{_COMMAND}` from shared/tidings/config.py. -->"
+    yield f"<!-- Made by `{_COMMAND}` from shared/tidings/config/. -->"
     yield "# Settings"
     yield ""
     yield "All settings come from the environment. An empty or blank variable counts as not set. Faults are reported"

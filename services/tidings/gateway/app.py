@@ -310,9 +310,10 @@ def run(environ: Mapping[str, str] | None = None) -> int:
             GatewaySettings, KafkaSettings, TopicSettings, JwtSettings, LogSettings, environ=environ
         )
     except ConfigError as error:
-        setup_log(LogSettings())
+        flush_log = setup_log(LogSettings())
         for fault in error.faults:
             log.error("setting_refused", fault=fault)
+        flush_log()
         return 2
     one = partial(_work, kafka=kafka, topics=topics, jwt=jwt, logs=logs)
     if gateway.workers > 1:

@@ -31,6 +31,8 @@ _REQUEST_TIMEOUT_MS: Final = 10_000
 _REBOOTSTRAP_S: Final = 15.0
 _WATCH_S: Final = 0.5
 _RETRY_S: Final = 0.2
+_RETRY_MAX_S: Final = 2.0
+"""Each try of a broker that is away costs four lines of log, most of them the library's."""
 
 
 class Start(IntEnum):
@@ -250,6 +252,7 @@ class RecordSource:
 
     async def _read(self, node_id: int) -> None:
         in_flight = self._in_flight
+        retry_s = _RETRY_S
         while led := self._led.get(node_id):
             # A partition whose leader changed may still be in the hands of the other broker's reader.
             wanted = [partition for partition in led if partition not in in_flight] if in_flight else led
@@ -265,8 +268,11 @@ class RecordSource:
             finally:
                 in_flight.difference_update(wanted)
             if fetched is None:
-                await asyncio.sleep(_RETRY_S)
-            elif fetched:
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, _RETRY_MAX_S)
+                continue
+            retry_s = _RETRY_S
+            if fetched:
                 work_s = time.perf_counter() - answered_at
                 rest = pause_s(work_s, self._linger_s) - work_s
                 if rest > 0:

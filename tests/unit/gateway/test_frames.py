@@ -6,6 +6,7 @@ import pytest
 
 from tests.gateway_fakes import parse_sse, server_frames, unchunked
 from tests.vectors import records
+from tidings.contract.control import Checkpoint
 from tidings.gateway.frames import Encoding, Encodings, control_payload, sse_chunk, sse_event
 
 ODD = b'{"b": 1.0,  "a":1e2,\t"a":"\\u00fc"}'
@@ -93,6 +94,6 @@ def test_labels_of_metrics() -> None:
 
 
 def test_control_payload_and_chunk() -> None:
-    assert json.loads(control_payload("$x", {"a": 1})) == {"type": "$x", "data": {"a": 1}}
+    assert json.loads(control_payload("$x", Checkpoint(cursor="0:1"))) == {"type": "$x", "data": {"cursor": "0:1"}}
     assert sse_chunk(b"x" * 26) == b"1a\r\n" + b"x" * 26 + b"\r\n"
     assert sse_event(b"1", "i") == b"id: i\ndata: 1\n\n"

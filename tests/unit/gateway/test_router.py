@@ -20,7 +20,7 @@ class Fleet:
             self.registry.add(member)
         self.router = Router(self.registry, compress_min_bytes=512)
 
-    def route(self, *values: bytes | None | LogEntry, partition: int = 0, first: int = 0) -> Routed:
+    def route(self, *values: bytes | LogEntry | None, partition: int = 0, first: int = 0) -> Routed:
         entries = [
             value if isinstance(value, LogEntry) else LogEntry(first + index, value)
             for index, value in enumerate(values)

@@ -20,8 +20,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
+from tidings.config.values import byte_count
 from tidings.errors import ConfigError
-from tidings.setting_values import byte_count
 
 __all__ = [
     "CrossFault",
@@ -30,6 +30,7 @@ __all__ = [
     "accepted",
     "closest",
     "default_text",
+    "given_together",
     "is_secret",
     "load_groups",
     "marks",
@@ -295,3 +296,10 @@ def shown(value: object) -> str:
 def closest(name: str, known: Iterable[str]) -> str | None:
     """The known name that was probably meant."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=0.8)), None)
+
+
+def given_together(group: SettingsGroup, one: str, other: str) -> Iterable[CrossFault]:
+    """Both or neither."""
+    for missing, given in ((one, other), (other, one)):
+        if getattr(group, missing) is None and getattr(group, given) is not None:
+            yield CrossFault((missing, given), f"not given, but {variable(type(group), given)} is; give both or none")
