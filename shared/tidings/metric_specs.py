@@ -142,7 +142,7 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_gateway_skipped_batches_total",
-        "Batches that could not be decoded and were skipped whole, by reason (codec, checksum).",
+        "Batches that could not be decoded and were skipped whole, by reason (crc, codec, format).",
         ("reason",),
         runbook="Records are lost to clients here: the log names topic, partition and offsets. Check the broker's disk"
         " and the producer's codec; a damaged batch can be read from another replica with kcat.",

@@ -1,6 +1,8 @@
 """Recognise a modification that stands twice in a partition by the id its producer gave it."""
 
 from collections import deque
+from hashlib import sha256
+from typing import Final
 
 __all__ = ["REPEAT_RECORDS", "REPEAT_SECONDS", "Repeats"]
 
@@ -10,11 +12,14 @@ REPEAT_SECONDS = 600.0
 REPEAT_RECORDS = 20_000
 """A repeat more records than this after the first may be delivered."""
 
+_KEPT_BYTES: Final = 64
+"""Longer ids, as a foreign producer may write them up to the size of a record, are kept as their hash."""
+
 
 class Repeats:
     """The ids seen in one partition.
 
-    Only records that carry an id take room: at most `REPEAT_RECORDS` entries, about 150 bytes each.
+    Only records that carry an id take room, however long it is: at most `REPEAT_RECORDS` entries, about 150 bytes each.
     """
 
     __slots__ = ("_order", "_seen", "records")
@@ -32,6 +37,8 @@ class Repeats:
         """Whether the record now counted repeats one within reach; remembers it if not. Records come in log order."""
         if id_ is None:
             return False
+        if len(id_) > _KEPT_BYTES:
+            id_ = sha256(id_).digest()
         order = self._order
         oldest_record = self.records - REPEAT_RECORDS
         oldest_ms = timestamp_ms - REPEAT_SECONDS * 1000

@@ -141,7 +141,7 @@ class ClientFrames:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes kept for an unfinished frame or message; at most the limit plus one header."""
+        """Bytes kept for an unfinished frame or message; at most the limit, a header and one control frame."""
         return len(self._buffer) + self._held_bytes
 
     def feed(self, data: bytes) -> list[ClientEvent]:

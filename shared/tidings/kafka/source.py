@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiokafka.errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.offset import OffsetRequest
-from tenacity import AsyncRetrying, before_sleep_log, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from tidings.errors import BrokerUnavailable
 from tidings.kafka.batches import LogRecord, SkippedRange, decode_batches
@@ -115,7 +115,7 @@ class RecordSource:
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((BrokerUnavailable, kafka_errors.KafkaError, OSError, TimeoutError)),
             wait=wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.3),
-            before_sleep=before_sleep_log(log, logging.WARNING),
+            before_sleep=_tell_wait,
         ):
             with attempt:
                 await self._connect()
@@ -341,3 +341,10 @@ class RecordSource:
             oldest,
         )
         self.positions[partition] = oldest
+
+
+def _tell_wait(attempt: RetryCallState) -> None:
+    error = attempt.outcome.exception() if attempt.outcome is not None else None
+    # aiokafka's errors repeat their name; ours are whole sentences.
+    text = str(error) if isinstance(error, BrokerUnavailable | kafka_errors.KafkaError) else repr(error)
+    log.warning("can't read yet, next try in %.1f s: %s", attempt.upcoming_sleep, text)

@@ -419,13 +419,17 @@ def test_frames_of_its_own_wait_behind_what_waits_already() -> None:
     assert [frame.opcode for frame in server_frames(alice.sent)] == [TEXT] * 4 + [PONG]
 
 
-def test_a_backlog_of_any_length_leaves_in_one_go_when_the_socket_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("pauses_first", [False, True])
+def test_a_backlog_of_any_length_leaves_in_one_go_when_the_socket_takes_it(
+    monkeypatch: pytest.MonkeyPatch, pauses_first: bool
+) -> None:
     monkeypatch.setattr("tidings.gateway.connection._REFILL_BYTES", 1)
     party = Party()
     alice = party.connect()
     alice.room = 0
     party.deliver(*entries(1, 10))
     party.deliver(*entries(3_000, 10))
+    alice.pauses_first = pauses_first
     alice.drain()
     assert (party.node.backlog_bytes, party.node.blocked) == (0, set())
     assert len(server_frames(alice.sent)) == 3_001

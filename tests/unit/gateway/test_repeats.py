@@ -1,5 +1,7 @@
 """Ids recognised within reach, forgotten beyond it."""
 
+import tracemalloc
+
 from tidings.gateway.repeats import REPEAT_RECORDS, REPEAT_SECONDS, Repeats
 
 REACH_MS = int(REPEAT_SECONDS * 1000)
@@ -18,6 +20,18 @@ def test_an_id_repeated_is_recognised_every_time() -> None:
 def test_other_ids_and_records_without_one_are_no_repeats() -> None:
     repeats = Repeats()
     assert [came(repeats, id_) for id_ in (b"a", b"b", None, None)] == [False] * 4
+
+
+def test_long_ids_are_told_apart_and_take_no_more_room() -> None:
+    repeats = Repeats()
+    one, other = b"x" * 100_000 + b"1", b"x" * 100_000 + b"2"
+    assert [came(repeats, id_) for id_ in (one, other, one, other)] == [False, False, True, True]
+    tracemalloc.start()
+    for number in range(100):
+        came(repeats, b"%d" % number * 50_000)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 100_000
 
 
 def test_reach_is_ten_minutes_of_broker_time() -> None:
