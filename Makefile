@@ -38,8 +38,9 @@ fmt: $(STAMP) ## format, and mend what ruff can mend
 schemas: $(STAMP) ## write schemas/ anew from the contract's structs
 	$(BIN)/python -m tidings.cli.schemas
 
-docs: $(STAMP) ## write the generated pages of docs/ anew
+docs: $(STAMP) ## write the generated pages of docs/ and README's table anew
 	$(BIN)/python -m tidings.cli.settings_reference
+	$(BIN)/python -m tidings.cli.closing_reference
 
 lock: ## pin the newest allowed dependencies with their hashes (needs uv)
 	@command -v uv > /dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/"; exit 1; }

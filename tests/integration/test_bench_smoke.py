@@ -1,0 +1,121 @@
+"""`tidings bench --quick` from start to end: it measures, loses nothing, sees a loss, and leaves nothing running."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from tidings.cli.bench.command import bench
+from tidings.kafka import ladder
+
+STUB = shlex.join([sys.executable, str(Path(__file__).with_name("bench_stub.py"))])
+KAFKA = "TIDINGS_KAFKA_BOOTSTRAP_SERVERS"
+
+
+@pytest.fixture(scope="module")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Any Kafka: what is tested is the bench."""
+    with ladder.start(tmp_path_factory.mktemp("kafka"), allow_embedded=True) as broker:
+        yield broker.bootstrap_servers
+
+
+def run(kafka: str, directory: Path, *arguments: str) -> tuple[Result, dict[str, Any]]:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    file = directory / "out.json"
+    result = CliRunner().invoke(bench, ["--quick", "--json", str(file), *arguments], obj=directory, env={KAFKA: kafka})
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before, "left running"
+    return result, json.loads(file.read_text()) if file.exists() else {}
+
+
+def words(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def test_the_baseline_alone(kafka: str, tmp_path: Path) -> None:
+    result, found = run(kafka, tmp_path, "--target", "baseline", "--markdown")
+    assert result.exit_code == 0, result.output
+    (shape,) = found["shapes"]
+    (measured,) = shape["rounds"]["baseline"]
+    assert (measured["deliveries"], measured["lost"], measured["extra"]) == (1_000, 0, 0)
+    assert 0 < measured["p50_ms"] <= measured["p99_ms"] <= measured["p999_ms"] <= measured["max_ms"] < 10_000
+    assert measured["cpu_s"] > 0
+    assert "| 100x10@100 | baseline |" in result.output
+    (idle,) = found["idle"]
+    assert idle["connections"] == 200
+    (connects,) = found["connects"]
+    assert connects["per_s"] > 0
+
+
+def test_a_gateway_beside_the_baseline(kafka: str, tmp_path: Path) -> None:
+    result, found = run(kafka, tmp_path, "--gateway-command", STUB, "--engine", "python")
+    assert result.exit_code == 0, result.output
+    (shape,) = found["shapes"]
+    assert shape["ratio"] > 0
+    assert [len(shape["rounds"][name]) for name in ("gateway", "baseline")] == [1, 1]
+    assert all(each["lost"] == 0 for rounds in shape["rounds"].values() for each in rounds)
+    idle = {each["target"]: each for each in found["idle"]}
+    # The stub pings every second for the two seconds that are watched: the load client answered, or it would be gone.
+    assert idle["gateway"]["pings"] >= 200
+    assert idle["baseline"]["cpu_us_per_s"] is None
+
+
+def test_a_lost_delivery_is_seen_and_fails_the_check(kafka: str, tmp_path: Path) -> None:
+    floor = tmp_path / "floor.json"
+    floor.write_text('{"shapes": {}}')
+    result, found = run(
+        kafka, tmp_path, "--part", "shapes", "--target", "gateway", "--gateway-command", STUB,
+        "--gateway-env", "TIDINGS_STUB_LOSE=100", "--check-floor", "--floor", str(floor),
+    )  # fmt: skip
+    assert result.exit_code == 1
+    (shape,) = found["shapes"]
+    (measured,) = shape["rounds"]["gateway"]
+    assert measured["lost"] == 15  # of 50 + 100 records for 10 receivers each, every hundredth
+    assert "15 frames lost" in result.output
+
+
+def test_a_gateway_that_does_not_start_is_told_with_its_last_words(kafka: str, tmp_path: Path) -> None:
+    broken = shlex.join([sys.executable, "-c", "raise SystemExit('no such luck')"])
+    result, _ = run(kafka, tmp_path, "--part", "shapes", "--target", "gateway", "--gateway-command", broken)
+    assert "no such luck" in str(result.exception)
+    assert os.listdir(tmp_path) in ([], ["bench"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_nothing_outlives_the_bench(kafka: str, tmp_path: Path, number: signal.Signals) -> None:
+    code = f"from tidings.cli.bench.command import bench; bench(obj=__import__('pathlib').Path({str(tmp_path)!r}))"
+    process = psutil.Popen(
+        [sys.executable, "-c", code, "--part", "shapes", "--shape", "100x10@100", "--target", "baseline"],
+        env={**os.environ, KAFKA: kafka, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 30
+        children: list[psutil.Process] = []
+        while not any("tidings.cli.bench.load" in words(child) for child in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            children = process.children()
+        process.send_signal(number)
+        process.wait(20)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    assert len(children) == 3  # baseline, producer, load client
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    if number != signal.SIGKILL:
+        assert [each.name for each in tmp_path.iterdir()] == ["bench"]  # the compiled load client, for the next time
