@@ -1,5 +1,6 @@
 """What stands for sockets, records and clients in the gateway's tests without an event loop."""
 
+import asyncio
 import json
 import struct
 import zlib
@@ -10,6 +11,7 @@ from typing import Any, Literal, NamedTuple, cast
 from tidings.clock import ManualClock
 from tidings.closing import CloseCode
 from tidings.errors import InvalidToken, TokenExpired, UnknownKey
+from tidings.gateway.arrival import Arrival
 from tidings.gateway.connection import Connection
 from tidings.gateway.frames import Encoding
 from tidings.gateway.handshake import Gatekeeper, Policy
@@ -194,7 +196,7 @@ class Transport:
     `sent` is what the client's side has got, `buffered` what the transport holds.
     """
 
-    def __init__(self, connection: Connection, room: float = float("inf"), peer: str = "192.0.2.1") -> None:
+    def __init__(self, connection: Arrival | Connection, room: float = float("inf"), peer: str = "192.0.2.1") -> None:
         self.connection = connection
         self.room = room
         self.peer = peer
@@ -235,6 +237,13 @@ class Transport:
             self.paused = True
             self.connection.pause_writing()
 
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, Connection)
+        self.connection = protocol
+
     def can_write_eof(self) -> bool:
         return True
 
@@ -248,6 +257,12 @@ class Transport:
         self.closing = self.aborted = True
 
     # What the test does
+
+    @property
+    def opened(self) -> Connection:
+        """The connection of a client that was let in."""
+        assert isinstance(self.connection, Connection)
+        return self.connection
 
     def drain(self, room: float = float("inf")) -> None:
         """The client reads: the kernel takes that many bytes more."""
@@ -327,7 +342,7 @@ class Party:
 
     def dial(self, room: float = float("inf"), peer: str = "192.0.2.1") -> Transport:
         """A client whose socket was accepted and that has said nothing yet."""
-        connection = Connection(self.node)
+        connection = Arrival(self.node)
         transport = Transport(connection, room, peer)
         connection.connection_made(cast(Any, transport))
         return transport

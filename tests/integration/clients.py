@@ -327,8 +327,11 @@ def web_socket(
 
 
 async def receive_json(ws: ClientConnection, timeout_s: float = TIMEOUT_S) -> Any:
+    """The next frame but `$checkpoint`, which comes when it likes."""
     async with asyncio.timeout(timeout_s):
-        return json.loads(await ws.recv())
+        while (frame := json.loads(await ws.recv()))["type"] == "$checkpoint":
+            pass
+        return frame
 
 
 def silent_socket(gateway: Gateway, user: str, protocol: str = "", receive_bytes: int = 0) -> socket.socket:

@@ -11,8 +11,8 @@ import jwt
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
-from tests.integration.processes import SECRET, GatewayFactory, environment, topic_environment
 
+from tests.integration.processes import SECRET, GatewayFactory, environment, topic_environment
 from tidings.config import TopicSettings
 from tidings.kafka import topics as kafka_topics
 from tidings.kafka.ladder import Broker

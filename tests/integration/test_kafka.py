@@ -91,7 +91,8 @@ async def test_kafka_absent_at_start_is_waited_for(own: Site) -> None:
         await until(lambda: node.get("/healthz")[0] == 200)
         await until(lambda: "waiting" in node.get("/readyz")[1])
         status, body = node.get("/readyz")
-        assert (status, json.loads(body)) == (503, {"status": "not_ready", "reason": "waiting for Kafka"})
+        assert status == 503
+        assert json.loads(body)["reason"].startswith("waiting for Kafka: ")
         assert node.metric("tidings_gateway_ready") == 0
         await asyncio.sleep(1)
         assert node.process.poll() is None

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.integration.browser import Browser, find_chromium
 from tests.integration.processes import SECRET, GatewayFactory
-
 from tidings.children import spawn
 from tidings.cli.state import GatewayAddress, UpState, User, make_token, write_state
 from tidings.kafka.apache import free_ports

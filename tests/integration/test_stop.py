@@ -166,7 +166,7 @@ async def test_sigterm_ends_a_node_that_still_waits_for_kafka(
 ) -> None:
     node = nodes(wait=False, environ={"TIDINGS_KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"})
     await eventually(lambda: node.get("/readyz")[0] == 503, 20)
-    assert json.loads(node.get("/readyz")[1]) == {"status": "not_ready", "reason": "waiting for Kafka"}
+    assert json.loads(node.get("/readyz")[1])["reason"].startswith("waiting for Kafka: ")
     node.signal(signal.SIGTERM)
     assert await ended(node, 5) == 0
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.integration.processes import environment
 
+from tests.integration.processes import environment
 from tidings.kafka.apache import find_tools, free_ports
 from tidings.kafka.ladder import Broker
 

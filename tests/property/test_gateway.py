@@ -14,8 +14,9 @@ from tests.gateway_fakes import LogEntry, Member, client_frame, parse_sse, recor
 from tidings.errors import UnknownKey
 from tidings.gateway.backlog import Backlog, Verdict
 from tidings.gateway.frames import Encoding, sse_event
-from tidings.gateway.handshake import Gatekeeper, Policy, Refused, parse_request, refusal
+from tidings.gateway.handshake import Gatekeeper, Policy, parse_request
 from tidings.gateway.protocols.native import ClientError, RenewToken, interpret
+from tidings.gateway.refusals import Refused, refusal
 from tidings.gateway.registry import Registry
 from tidings.gateway.repeats import REPEAT_RECORDS, REPEAT_SECONDS, Repeats
 from tidings.gateway.router import Routed, Router, Subscriber

@@ -21,7 +21,7 @@ from tidings.config import GatewaySettings, JwtSettings, KafkaSettings, LogSetti
 from tidings.config import warnings as setting_warnings
 from tidings.errors import ConfigError, DependencyError
 from tidings.gateway.admin import serve_admin
-from tidings.gateway.connection import Connection
+from tidings.gateway.arrival import Arrival
 from tidings.gateway.consumer import Consumer
 from tidings.gateway.handshake import Gatekeeper, Policy
 from tidings.gateway.keys import TokenKeys
@@ -110,7 +110,7 @@ class Gateway:
         if not self._keys.known:
             return "no token keys yet"
         if not self._caught_up:
-            return "waiting for Kafka"
+            return f"waiting for Kafka: {self._source.waiting_for}"
         return None
 
     async def start(self) -> None:
@@ -141,7 +141,7 @@ class Gateway:
         self.node.router.log = await self._log_tag()
         tls = _tls(settings)
         self._server = await asyncio.get_running_loop().create_server(
-            partial(Connection, self.node),
+            partial(Arrival, self.node),
             sock=listening,
             backlog=_BACKLOG,
             ssl=tls,

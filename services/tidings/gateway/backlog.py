@@ -92,8 +92,3 @@ class Backlog:
         if self._slow_bytes and unsent > self._slow_bytes and now - self.progress_at >= self._slow_after_s:
             return Verdict.CLOSE_SLOW
         return Verdict.KEEP
-
-    def clear(self) -> None:
-        """Forget what waits: the connection is given up."""
-        self._frames.clear()
-        self.bytes = 0

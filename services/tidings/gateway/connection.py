@@ -1,20 +1,17 @@
-"""One client's socket: the handshake's bytes, then frames in both directions, written at once or kept in a backlog."""
+"""One client's open socket: frames in both directions, written at once or kept in a backlog."""
 
 import asyncio
 import socket
 import sys
 from enum import Enum
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Final, cast
-
-from websockets.http11 import Request
+from typing import TYPE_CHECKING, Final
 
 from tidings.closing import CloseCode
 from tidings.errors import InvalidToken, UnknownKey
 from tidings.gateway.backlog import Backlog, Verdict
 from tidings.gateway.cursor import format_cursor
 from tidings.gateway.frames import Encoding, sse_chunk, sse_event
-from tidings.gateway.handshake import Accepted, Refused, parse_request, refusal, unauthorized, watched_until
+from tidings.gateway.handshake import Accepted, watched_until
 from tidings.gateway.protocols import native
 from tidings.gateway.session import Due, Session
 from tidings.gateway.wsframes import (
@@ -32,11 +29,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-_HEAD_END: Final = b"\r\n\r\n"
 _SSE_END: Final = b"0\r\n\r\n"
 _SSE_RETRY_MS: Final = 2000
 _CLOSING_S: Final = 2.0
-"""How long a peer may take to answer a close frame, or to read a refusal."""
+"""How long a peer may take to answer a close frame."""
 _REFILL_BYTES: Final = 262_144
 """Given to the transport at once when a socket takes more again."""
 _ABNORMAL: Final = 1006
@@ -44,15 +40,13 @@ _ORDERLY: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE})
 
 
 class _State(Enum):
-    HANDSHAKE = 0
-    WAITING_FOR_KEYS = 1
-    OPEN = 2
-    CLOSING = 3
-    CLOSED = 4
+    OPEN = 0
+    CLOSING = 1
+    CLOSED = 2
 
 
 class Connection(asyncio.Protocol):
-    """A socket's life, from accept to close. All methods run on the event loop's thread; none waits.
+    """A socket's life from its handshake (`arrival.py`) to its end. All on the event loop's thread; nothing waits.
 
     Frames are written as soon as `flush` is called. What the socket does not take stays in a backlog that is made then
     and gone when it is empty, so a connection that keeps up costs no queue.
@@ -62,9 +56,7 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_due_at",
         "_frames",
-        "_head",
         "_node",
-        "_peer",
         "_session",
         "_state",
         "_transport",
@@ -74,26 +66,28 @@ class Connection(asyncio.Protocol):
         "pending",
     )
 
-    def __init__(self, node: "Node") -> None:
+    def __init__(self, node: "Node", transport: asyncio.Transport, accepted: Accepted) -> None:
+        now = node.clock.monotonic()
+        expires_at = None if accepted.expires_at is None else now + accepted.expires_at - node.clock.now()
         self._node = node
-        self._state = _State.HANDSHAKE
-        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self._head: bytes | None = b""
-        self._peer = ""
-        self._session: Session | None = None
+        self._transport = transport
+        self._state = _State.OPEN
+        self._session = Session(node.next_session(), accepted.user, expires_at, now, node.limits.session)
         self._frames: ClientFrames | None = None
+        if accepted.encoding is not Encoding.SSE:
+            self._frames = ClientFrames(node.limits.message_bytes, inflate=accepted.inflate)
         self._backlog: Backlog | None = None
         self._due_at = 0.0
         self.pending: list[bytes] | None = None
-        self.encoding = Encoding.PLAIN
-        self.address = ""
-        self.close_code = _ABNORMAL
+        self.encoding = accepted.encoding
+        self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
+        self.close_code = int(_ABNORMAL)
 
     # What registry and router see
 
     @property
     def user(self) -> str:
-        return self._session.user if self._session is not None else ""
+        return self._session.user
 
     @property
     def protocol(self) -> str:
@@ -101,7 +95,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def session_id(self) -> str:
-        return f"{self._node.boot}-{self._session.number}" if self._session is not None else ""
+        return f"{self._node.boot}-{self._session.number}"
 
     @property
     def backlog_bytes(self) -> int:
@@ -128,37 +122,11 @@ class Connection(asyncio.Protocol):
 
     # Transport callbacks
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        node = self._node
-        self._transport = cast(asyncio.Transport, transport)
-        node.sockets += 1
-        node.handshakes += 1
-        if node.overcrowded():
-            node.stats.refused("node_full")
-            self._state = _State.CLOSING
-            node.handshakes -= 1
-            self._transport.abort()
-            return
-        # Zero: a write goes to the kernel at once, and `pause_writing` comes as soon as it does not take all of it.
-        self._transport.set_write_buffer_limits(high=0)
-        peername = transport.get_extra_info("peername")
-        self._peer = peername[0] if peername else ""
-        sock = transport.get_extra_info("socket")
-        if sock is not None and node.limits.socket_send_buffer_bytes:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, node.limits.socket_send_buffer_bytes)
-        self._wake_at(node.clock.monotonic() + node.limits.handshake_timeout_s)
-
     def data_received(self, data: bytes) -> None:
         if self._state is _State.OPEN:
             self._on_client_bytes(data)
-        elif self._state is _State.HANDSHAKE:
-            self._on_head_bytes(data)
         elif self._state is _State.CLOSING:
             self._on_bytes_while_closing(data)
-        elif self._head is not None and len(self._head) + len(data) <= self._node.limits.header_bytes:
-            self._head += data  # WAITING_FOR_KEYS: an eager client's first frames
-        else:
-            self._transport.abort()
 
     def eof_received(self) -> None:
         """The client half-closed: nothing can be agreed any more, the transport closes."""
@@ -173,7 +141,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         backlog, session = self._backlog, self._session
-        if backlog is None or session is None or backlog.refilling:
+        if backlog is None or backlog.refilling:
             return
         now = self._node.clock.monotonic()
         backlog.progressed(now)
@@ -193,108 +161,19 @@ class Connection(asyncio.Protocol):
         backlog.refilling = False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        node = self._node
-        node.socket_closed()
-        if self._state in (_State.HANDSHAKE, _State.WAITING_FOR_KEYS):
-            node.handshakes -= 1
-        elif self._session is not None:
-            self._forget()
-            node.stats.closed(self.close_code)
+        self._forget()
         self._state = _State.CLOSED
-        self._head = None
         self._frames = None
+        self._node.stats.closed(self.close_code)
+        self._node.socket_closed()
 
-    # Handshake
-
-    def _on_head_bytes(self, data: bytes) -> None:
-        head = self._head = (self._head or b"") + data
-        end = head.find(_HEAD_END)
-        if end < 0 or end > self._node.limits.header_bytes:
-            if len(head) > self._node.limits.header_bytes:
-                self._refuse(
-                    Refused(
-                        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                        "header_too_big",
-                        f"The request's head is over {self._node.limits.header_bytes} bytes.",
-                    )
-                )
-            return
-        end += len(_HEAD_END)
-        self._head = head[end:]
-        try:
-            request = parse_request(head[:end])
-        except Refused as refused:
-            self._refuse(refused)
-            return
-        try:
-            self._decide(request)
-        except UnknownKey as unknown:
-            self._state = _State.WAITING_FOR_KEYS
-            self._node.spawn(self._decide_with_new_keys(request, unknown))
-
-    def _decide(self, request: Request) -> None:
+    def open(self, accepted: Accepted, rest: bytes) -> None:
+        """Answer the handshake and take part from now on; `rest` is what an eager client sent behind its request."""
         node = self._node
-        try:
-            accepted = node.gatekeeper.decide(request, self._peer, node.clock.now())
-            node.admit(accepted)
-        except Refused as refused:
-            self._refuse(refused, request)
-            return
-        self._open(accepted)
-
-    async def _decide_with_new_keys(self, request: Request, unknown: InvalidToken) -> None:
-        found = await self._node.refresh_keys()
-        if self._state is not _State.WAITING_FOR_KEYS:
-            return
-        self._state = _State.HANDSHAKE
-        try:
-            if found:
-                self._decide(request)
-                return
-        except UnknownKey:
-            pass
-        try:
-            unauthorized(unknown)
-        except Refused as refused:
-            self._refuse(refused, request)
-
-    def _refuse(self, refused: Refused, request: Request | None = None) -> None:
-        node = self._node
-        if refused.body:
-            node.stats.refused(refused.error)
-        origin = None
-        if request is not None and request.path.partition("?")[0] == "/sse":
-            try:  # a page that may ask may also read why it was refused
-                origin = node.gatekeeper.allowed_origin(request)
-            except Refused:
-                origin = None
-        self._state = _State.CLOSING
-        self._head = None
-        node.handshakes -= 1
-        self._transport.write(refusal(refused, origin))
-        # Not closed at once: bytes of the request still under way would make the kernel reset the connection and the
-        # answer would be lost. The client closes, or the deadline does.
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        self._wake_at(node.clock.monotonic() + _CLOSING_S)
-
-    def _open(self, accepted: Accepted) -> None:
-        node = self._node
-        now = node.clock.monotonic()
-        expires_at = None
-        if accepted.expires_at is not None:
-            expires_at = now + accepted.expires_at - node.clock.now()
-        node.handshakes -= 1
-        self._state = _State.OPEN
-        self._session = Session(node.next_session(), accepted.user, expires_at, now, node.limits.session)
-        self.encoding = accepted.encoding
-        self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
-        self._peer = ""
-        rest, self._head = self._head, None
-        if accepted.encoding is Encoding.SSE:
+        # Zero: a write goes to the kernel at once, and `pause_writing` comes as soon as it does not take all of it.
+        self._transport.set_write_buffer_limits(high=0)
+        if self.encoding is Encoding.SSE:
             self._give_up_on_dead_peers()
-        else:
-            self._frames = ClientFrames(node.limits.message_bytes, inflate=accepted.inflate)
         self._transport.write(accepted.response + self._greeting(accepted))
         node.registry.add(self)
         self._wake_at(self._session.due_at)
@@ -331,7 +210,7 @@ class Connection(asyncio.Protocol):
 
     def _on_client_bytes(self, data: bytes) -> None:
         session, frames = self._session, self._frames
-        if session is None or frames is None:
+        if frames is None:
             return  # Server-Sent Events: the client has nothing to say
         now = self._node.clock.monotonic()
         session.on_bytes(now)
@@ -382,8 +261,6 @@ class Connection(asyncio.Protocol):
 
     def _renew(self, token: str) -> None:
         node, session = self._node, self._session
-        if session is None:
-            return
         try:
             unix_now = node.clock.now()
             claims = node.gatekeeper.check(token, unix_now)
@@ -435,7 +312,7 @@ class Connection(asyncio.Protocol):
         """A deadline of this connection may have come; entries that no longer hold are recognised here."""
         if now < self._due_at:
             return
-        if self._state is _State.OPEN and self._session is not None:
+        if self._state is _State.OPEN:
             if self._backlog is not None:
                 # It is not pinged while it is behind: what its socket took is the sign of life then.
                 self._session.alive_at(self._backlog.progress_at)
@@ -449,8 +326,6 @@ class Connection(asyncio.Protocol):
                 if self.encoding is Encoding.SSE:
                     self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
             self._wake_at(self._session.due_at)
-        elif self._state in (_State.HANDSHAKE, _State.WAITING_FOR_KEYS):
-            self._refuse(Refused(HTTPStatus.REQUEST_TIMEOUT, "handshake_timeout", "The request took too long."))
         elif self._state is _State.CLOSING:
             self._transport.abort()
 
@@ -464,8 +339,7 @@ class Connection(asyncio.Protocol):
 
     def give_up(self, cause: str, reason: str) -> None:
         """Close as too slow; what waits is dropped and counted under `cause`."""
-        if self._backlog is not None:
-            self._node.stats.dropped(cause, len(self._backlog))
+        self._drop_backlog(cause)
         self.close(CloseCode.TOO_SLOW, reason)
 
     # Closing
@@ -530,8 +404,12 @@ class Connection(asyncio.Protocol):
         node = self._node
         node.registry.remove(self)
         node.blocked.discard(self)
-        if self._backlog is not None:
-            node.backlog_bytes -= self._backlog.bytes
-            self._backlog.clear()
-            self._backlog = None
+        self._drop_backlog("gone")
         self.pending = None
+
+    def _drop_backlog(self, cause: str) -> None:
+        if self._backlog is not None:
+            if self._backlog:
+                self._node.stats.dropped(cause, len(self._backlog))
+            self._node.backlog_bytes -= self._backlog.bytes
+            self._backlog = None

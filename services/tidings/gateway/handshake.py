@@ -1,14 +1,12 @@
 """A client's first bytes to a decision: let in (as whom, by which protocol) or refused (HTTP status and why)."""
 
 import ipaddress
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, NoReturn
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
 from websockets.datastructures import Headers
 from websockets.exceptions import (
     HeaderLineTooLong,
@@ -25,39 +23,18 @@ from websockets.typing import Subprotocol
 
 from tidings.errors import InvalidToken, UnknownKey
 from tidings.gateway.frames import Encoding
+from tidings.gateway.refusals import Refused, cors
+from tidings.gateway.token_sources import BEARER_ENTRY, find_token
 from tidings.gateway.wsframes import DEFLATE_WINDOW_BITS
 from tidings.tokens import Claims
 
-__all__ = ["Accepted", "Gatekeeper", "Policy", "Refused", "parse_request", "refusal", "unauthorized", "watched_until"]
+__all__ = ["Accepted", "Gatekeeper", "Policy", "parse_request", "unauthorized", "watched_until"]
 
 SUBPROTOCOL_PLAIN: Final = Subprotocol("tidings.plain")
 SUBPROTOCOL_V1: Final = Subprotocol("tidings.v1")
-_BEARER_ENTRY: Final = "bearer."
 _HEAD_END: Final = b"\r\n\r\n"
-_COOKIE: Final = re.compile(r'(?:^|;)\s*tidings_token=("?)([^";]*)\1\s*(?=;|$)')
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-class Refused(Exception):
-    """A client that is not let in: an HTTP answer before any upgrade.
-
-    Attributes:
-        status: HTTP status.
-        error: Short stable name, also the `reason` label of the metric.
-        reason: One sentence for the client's developer.
-        headers: Further header lines of the answer.
-    """
-
-    def __init__(
-        self, status: HTTPStatus, error: str, reason: str, headers: Sequence[tuple[str, str]] = (), body: bool = True
-    ) -> None:
-        self.status = status
-        self.error = error
-        self.reason = reason
-        self.headers = tuple(headers)
-        self.body = body
-        super().__init__(status, error, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,29 +105,6 @@ def parse_request(head: bytes) -> Request:
     except (EOFError, ValueError, UnicodeError):
         pass
     raise Refused(HTTPStatus.BAD_REQUEST, "bad_request", "This is no HTTP/1.1 request.")
-
-
-def refusal(refused: Refused, origin: str | None = None) -> bytes:
-    """The whole HTTP answer, `{"error":…,"reason":…}`; the connection ends with it."""
-    body = msgspec.json.encode({"error": refused.error, "reason": refused.reason}) if refused.body else b""
-    lines = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}"]
-    if refused.body:
-        lines.append("Content-Type: application/json")
-    lines.append(f"Content-Length: {len(body)}")
-    lines.append("Cache-Control: no-store")
-    lines.append("Connection: close")
-    lines.extend(f"{name}: {value}" for name, value in refused.headers)
-    if origin is not None:
-        lines.extend(f"{name}: {value}" for name, value in _cors(origin))
-    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-
-
-def _cors(origin: str) -> list[tuple[str, str]]:
-    return [
-        ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Allow-Credentials", "true"),
-        ("Vary", "Origin"),
-    ]
 
 
 class Gatekeeper:
@@ -237,8 +191,7 @@ class Gatekeeper:
             ) from None
         except InvalidHandshake as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "bad_handshake", f"{error}.") from None
-        token, at_handshake_only = _find_token(request.headers, query)
-        claims = self._check(token, now)
+        claims, at_handshake_only = self._authenticate(request, query, now)
         encoding = Encoding.V1 if subprotocol == SUBPROTOCOL_V1 else Encoding.PLAIN
         deflate = extensions is not None and _fits(negotiator)
         if deflate:
@@ -283,8 +236,7 @@ class Gatekeeper:
             raise Refused(
                 HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "http_version", "The stream needs HTTP/1.1 (chunked answers)."
             )
-        token, at_handshake_only = _find_token(request.headers, query)
-        claims = self._check(token, now)
+        claims, at_handshake_only = self._authenticate(request, query, now)
         lines = [
             "HTTP/1.1 200 OK",
             "Content-Type: text/event-stream; charset=utf-8",
@@ -294,7 +246,7 @@ class Gatekeeper:
             "Connection: close",
         ]
         if origin is not None:
-            lines.extend(f"{name}: {value}" for name, value in _cors(origin))
+            lines.extend(f"{name}: {value}" for name, value in cors(origin))
         return Accepted(
             user=claims.user,
             address=self._address(request.headers, peer),
@@ -306,9 +258,11 @@ class Gatekeeper:
             response="\r\n".join([*lines, "", ""]).encode("latin-1"),
         )
 
-    def _check(self, token: str, now: float) -> Claims:
+    def _authenticate(self, request: Request, query: dict[str, list[str]], now: float) -> tuple[Claims, bool]:
+        """Whose request it is, and whether the token counts at the handshake only."""
         try:
-            return self._verify(token, now)
+            token, at_handshake_only = find_token(request.headers, query)
+            return self._verify(token, now), at_handshake_only
         except UnknownKey:
             raise
         except InvalidToken as error:
@@ -369,7 +323,7 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
     for subprotocol in offered:
         if subprotocol in (SUBPROTOCOL_V1, SUBPROTOCOL_PLAIN):
             return subprotocol
-    if all(subprotocol.startswith(_BEARER_ENTRY) for subprotocol in offered):
+    if all(subprotocol.startswith(BEARER_ENTRY) for subprotocol in offered):
         raise Refused(
             HTTPStatus.BAD_REQUEST,
             "subprotocol_missing",
@@ -381,35 +335,6 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
         "subprotocol_unknown",
         "None of the subprotocols offered is known here: tidings.v1, tidings.plain.",
     )
-
-
-def _find_token(headers: Headers, query: dict[str, list[str]]) -> tuple[str, bool]:
-    """The token from the first source that has one, and whether it counts at the handshake only."""
-    for value in headers.get_all("Authorization"):
-        token = _without_bearer(value)
-        if token:
-            return token, False
-    for value in headers.get_all("X-Internal-Token"):
-        token = _without_bearer(value) or value.strip()
-        if token and token.lower() != "bearer":
-            return token, True
-    for value in headers.get_all("Sec-WebSocket-Protocol"):
-        for entry in value.split(","):
-            if entry.strip().startswith(_BEARER_ENTRY) and len(entry.strip()) > len(_BEARER_ENTRY):
-                return entry.strip()[len(_BEARER_ENTRY) :], False
-    for value in headers.get_all("Cookie"):
-        match = _COOKIE.search(value)
-        if match is not None and match[2].strip():
-            return match[2].strip(), False
-    token = _first(query, "token").strip()
-    if token:
-        return token, False
-    unauthorized(InvalidToken("No token: send Authorization: Bearer, or see the README for the other places."))
-
-
-def _without_bearer(value: str) -> str:
-    scheme, _, token = value.strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _first(query: dict[str, list[str]], name: str) -> str:

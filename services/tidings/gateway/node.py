@@ -13,8 +13,9 @@ from tidings.closing import CloseCode
 from tidings.gateway.cursor import format_cursor, format_event_id
 from tidings.gateway.drain import WAVE_S, waves
 from tidings.gateway.frames import Encoding, sse_chunk
-from tidings.gateway.handshake import Accepted, Gatekeeper, Refused
+from tidings.gateway.handshake import Accepted, Gatekeeper
 from tidings.gateway.protocols import native
+from tidings.gateway.refusals import Refused
 from tidings.gateway.registry import Registry
 from tidings.gateway.router import Disconnect, Router, Subscriber
 from tidings.gateway.session import SessionLimits
@@ -23,6 +24,7 @@ from tidings.gateway.timers import TimerWheel
 from tidings.gateway.wsframes import ping_frame, text_frame
 
 if TYPE_CHECKING:
+    from tidings.gateway.arrival import Arrival
     from tidings.gateway.connection import Connection
 
 __all__ = ["SPARE_SOCKETS", "Node", "NodeLimits"]
@@ -82,7 +84,7 @@ class Node:
         self.stats = stats
         self.registry: Registry[Subscriber] = Registry()
         self.router = Router(self.registry, compress_min_bytes)
-        self.wheel: TimerWheel[Connection] = TimerWheel(TICK_S, clock.monotonic())
+        self.wheel: TimerWheel[Connection | Arrival] = TimerWheel(TICK_S, clock.monotonic())
         self.blocked: set[Connection] = set()
         """Connections whose socket takes no more for now."""
         self.backlog_bytes = 0

@@ -208,6 +208,9 @@ class Router:
         except (msgspec.ValidationError, msgspec.DecodeError):
             routed.count("control_invalid")
             return
+        if order.session == "":  # an empty variable in a script must not close all of the user's sessions
+            routed.count("control_invalid")
+            return
         routed.count("control")
         for user in self._registry.connected(signal.receivers):
             for subscriber in self._users[user]:

@@ -1,10 +1,17 @@
 """What a node counts, with the metrics' objects at hand so that the way of a record looks up no label."""
 
+from typing import Final
+
+from tidings.closing import CloseCode
 from tidings.gateway.frames import Encoding
 from tidings.gateway.router import Routed
 from tidings.metrics import Metrics
 
 __all__ = ["Stats"]
+
+_NO_CODE: Final = 1005
+_NO_CLOSE: Final = 1006
+_CODES: Final = frozenset({*CloseCode, _NO_CODE, _NO_CLOSE})
 
 
 class Stats:
@@ -38,8 +45,9 @@ class Stats:
         self._metrics.counter("tidings_gateway_drops_total", reason=reason).value += frames
 
     def closed(self, code: int) -> None:
-        """A connection ended with that code, whoever chose it; 1006: without one."""
-        self._metrics.counter("tidings_gateway_closes_total", code=str(int(code))).value += 1
+        """A connection ended with that code, whoever chose it; 1006: without one. A client's own codes are `other`."""
+        label = str(int(code)) if code in _CODES else "other"
+        self._metrics.counter("tidings_gateway_closes_total", code=label).value += 1
 
     def refused(self, reason: str) -> None:
         """A handshake failed."""

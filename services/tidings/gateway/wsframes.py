@@ -127,12 +127,23 @@ class ClientFrames:
         inflate: permessage-deflate was negotiated (without context takeover on the client's side).
     """
 
-    __slots__ = ("_buffer", "_compressed", "_decoder", "_fragments", "_held_bytes", "_inflate", "_max_bytes", "_opcode")
+    __slots__ = (
+        "_buffer",
+        "_compressed",
+        "_decoder",
+        "_fragments",
+        "_held_bytes",
+        "_inflate",
+        "_max_bytes",
+        "_need",
+        "_opcode",
+    )
 
     def __init__(self, max_message_bytes: int, *, inflate: bool = False) -> None:
         self._max_bytes = max_message_bytes
         self._inflate = inflate
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._need = 0  # bytes without which the buffer can't be read any further
         self._opcode = 0  # of the fragmented message under way; 0 = none
         self._compressed = False
         self._fragments: list[bytes] | None = None
@@ -150,9 +161,15 @@ class ClientFrames:
         Raises:
             ProtocolViolation: The first thing that breaks a rule; the parser must not be fed again.
         """
-        if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
+        buffer = self._buffer
+        if buffer:
+            # Appended in place and looked at again only when it can be complete: a message that comes byte by byte
+            # costs its length and not the square of it.
+            buffer += data
+            if len(buffer) < self._need:
+                return []
+            data = bytes(buffer)
+            buffer.clear()
         events: list[ClientEvent] = []
         try:
             self._parse(data, events)
@@ -164,6 +181,7 @@ class ClientFrames:
     def _parse(self, data: bytes, events: list[ClientEvent]) -> None:
         position = 0
         end = len(data)
+        self._need = 0
         while end - position >= 2:
             first = data[position]
             second = data[position + 1]
@@ -173,17 +191,20 @@ class ClientFrames:
                 start = position + 8
                 if end < position + 4:
                     self._check_head(first, second, 0)
+                    self._need = 4
                     break
                 length = int.from_bytes(data[position + 2 : position + 4], "big")
             elif length == 127:
                 start = position + 14
                 if end < position + 10:
                     self._check_head(first, second, 0)
+                    self._need = 10
                     break
                 length = int.from_bytes(data[position + 2 : position + 10], "big")
             self._check_head(first, second, length)
             stop = start + length
             if end < stop:
+                self._need = stop - position
                 break
             payload = bytes(apply_mask(data[start:stop], data[start - 4 : start])) if length else b""
             event = self._take(first, payload)
@@ -193,7 +214,7 @@ class ClientFrames:
                     return  # whatever follows a close frame is void
             position = stop
         if position < end:
-            self._buffer = data[position:] if position else data
+            self._buffer += data[position:] if position else data
 
     def _check_head(self, first: int, second: int, length: int) -> None:
         opcode = first & 15

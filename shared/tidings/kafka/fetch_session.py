@@ -38,6 +38,7 @@ class FetchSession:
         self._epoch = 0
         self._sent: dict[Partition, int] = {}
         self._wanted: Sequence[Partition] = ()
+        self._turn = 0
 
     def request(self, wanted: Sequence[Partition], positions: Mapping[Partition, int]) -> FetchRequest:
         """The next fetch: of `wanted` from their positions, `read_committed`, as soon as there is anything or in 0.5 s.
@@ -54,6 +55,11 @@ class FetchSession:
         moved = [partition for partition in wanted if sent.get(partition) != positions[partition]]
         for partition in moved:
             sent[partition] = positions[partition]
+        if not self._id and moved:
+            # Without a session brokers serve partitions in the order of the request, up to the bytes of one answer:
+            # each comes first in turn, so that none starves.
+            self._turn = (self._turn + 1) % len(moved)
+            moved = moved[self._turn :] + moved[: self._turn]
         return _SessionFetchRequest(
             self._id, self._epoch, [(partition, sent[partition]) for partition in moved], forgotten
         )

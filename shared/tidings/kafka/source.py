@@ -1,7 +1,7 @@
-"""All partitions of some topics, read from the broker without a group: records in, positions kept in memory.
+"""All partitions of some topics, read from the brokers without a group: records in, positions kept in memory.
 
 Built on aiokafka's connections, metadata and record parser, not on its `AIOKafkaConsumer`:
-`docs/decisions/0002-own-fetch-loop.md` has the reasons and the figures.
+`docs/decisions/0002-own-fetch-loop.md` has the reasons.
 """
 
 import asyncio
@@ -9,37 +9,26 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
-from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.protocol.offset import OffsetRequest
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from tidings.errors import BrokerUnavailable
 from tidings.kafka.batches import LogRecord, SkippedRange, decode_batches
+from tidings.kafka.cluster import AWAY, Cluster, Start
 from tidings.kafka.fetch_session import FetchSession, Partition
 from tidings.kafka.pacing import pause_s
 
-__all__ = ["Fetched", "Partition", "RecordSource", "Start"]
+__all__ = ["Fetched", "Partition", "RecordSource"]
 
 log = logging.getLogger(__name__)
 
-_READ_COMMITTED: Final = 1
-_REQUEST_TIMEOUT_MS: Final = 10_000
-_REBOOTSTRAP_S: Final = 15.0
 _WATCH_S: Final = 0.5
 _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 2.0
-"""Each try of a broker that is away costs four lines of log, most of them the library's."""
-
-
-class Start(IntEnum):
-    """Which offset of a partition is meant."""
-
-    LATEST = -1
-    EARLIEST = -2
+_STUCK_FETCHES: Final = 10
+_CLOCKS_APART_MS: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +39,24 @@ class Fetched:
         partition: Which.
         records: In order; may be empty where the log has only holes.
         next_offset: The position after them.
-        end_offset: The partition's last stable offset as the broker saw it then.
         skipped: Batches that could not be decoded, between or behind the records.
     """
 
     partition: Partition
     records: Sequence[LogRecord]
     next_offset: int
-    end_offset: int
     skipped: Sequence[SkippedRange]
 
 
 class RecordSource:
     """Reads every partition of its topics, `read_committed`, from the end; partitions added later from their beginning.
 
-    One task per broker fetches for all partitions that it leads. What comes is handed over synchronously, so a record
-    waits in no queue between the socket of the broker and those of the clients.
+    One task per broker fetches for all partitions that it leads. What comes is handed over at once, so a record waits
+    in no queue between the socket of the broker and those of the clients.
 
     Args:
         options: aiokafka's connection options (`tidings.kafka.connection.aiokafka_options`).
-        topics: Topics to read; all must exist, or `run` waits for them.
+        topics: Topics to read; all must exist, or `start` waits for them.
         deliver: Awaited with what each fetch brought, at least one partition, before the next fetch from that broker:
             that is the only backpressure. Partitions come in order, each from one broker at a time.
         linger_s: The longest pause between two fetches from a broker while records flow; see `pacing`.
@@ -85,41 +72,42 @@ class RecordSource:
         linger_s: float,
         metadata_max_age_s: float,
     ) -> None:
-        self._options = dict(options)
-        self._topics = tuple(topics)
+        self._cluster = Cluster(options, topics, metadata_max_age_s)
         self._deliver = deliver
         self._linger_s = linger_s
-        self._metadata_max_age_s = metadata_max_age_s
-        self._client: Any = None
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._led: dict[int, list[Partition]] = {}
         self._in_flight: set[Partition] = set()
         self._sessions: dict[int, FetchSession] = {}
-        self._lost_since: float | None = None
+        self._stuck: dict[Partition, int] = {}
+        self._last_ms: dict[Partition, int] = {}
+        self._ends: dict[Partition, int] = {}
         self.positions: dict[Partition, int] = {}
         """Next offset to read of every partition known."""
-        self.end_offsets: dict[Partition, int] = {}
-        """Last stable offset as last seen."""
         self.connected = False
         """Whether the last fetch, of any broker, was answered."""
+        self.waiting_for: str | None = "the first answer"
+        """What `start` waits for, in words; None once it is there."""
 
     def lag(self) -> dict[Partition, int]:
-        """Records (holes included) between what was read and the end as last seen."""
+        """Offsets between what was read and the end of the log as last seen, records of open transactions included."""
         return {
-            partition: max(0, self.end_offsets.get(partition, position) - position)
+            partition: max(0, self._ends.get(partition, position) - position)
             for partition, position in self.positions.items()
         }
 
-    async def start(self, first: Start = Start.LATEST) -> None:
-        """Connect, find the topics and their positions; tries for ever, with backoff, and logs what it waits for."""
+    async def start(self) -> None:
+        """Connect, find the topics and their ends; tries for ever, with backoff, and logs what it waits for."""
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type((BrokerUnavailable, kafka_errors.KafkaError, OSError, TimeoutError)),
+            retry=retry_if_exception_type(AWAY),
             wait=wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.3),
-            before_sleep=_tell_wait,
+            before_sleep=self._tell_wait,
         ):
             with attempt:
-                await self._connect()
-                await self._find_positions(first)
+                await self._cluster.open()
+                await self._adopt(self._cluster.partitions(), Start.LATEST)
+        self.connected = True
+        self.waiting_for = None
 
     async def run(self) -> None:
         """Read until cancelled. Call after `start`. Outages are waited out; positions stay."""
@@ -127,8 +115,8 @@ class RecordSource:
             while True:
                 self._tend_readers()
                 await asyncio.sleep(_WATCH_S)
-                await self._adopt_new_partitions()
-                await self._rebootstrap_if_lost()
+                await self._adopt_added()
+                await self._cluster.find_again(silent=not self.connected)
         finally:
             for task in self._readers.values():
                 task.cancel()
@@ -137,101 +125,52 @@ class RecordSource:
 
     async def close(self) -> None:
         """Close all connections to brokers."""
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.close()
+        await self._cluster.close()
 
-    # Finding out
+    # Positions
 
-    async def _connect(self) -> None:
-        if self._client is not None:
-            await self._client.force_metadata_update()
-        else:
-            client = AIOKafkaClient(
-                **self._options,
-                client_id="tidings-gateway",
-                metadata_max_age_ms=int(self._metadata_max_age_s * 1000),
-                request_timeout_ms=_REQUEST_TIMEOUT_MS,
-                connections_max_idle_ms=None,
-            )
-            try:
-                await client.bootstrap()
-            except BaseException:
-                await client.close()
-                raise
-            self._client = client
-            await client.set_topics(self._topics)
-        missing = [topic for topic in self._topics if not self._client.cluster.partitions_for_topic(topic)]
-        if missing:
-            raise BrokerUnavailable(f"topic {', '.join(missing)} does not exist; `tidings topics create` makes it")
-        self.connected = True
+    async def _adopt(self, partitions: Sequence[Partition], start: Start) -> None:
+        now_ms = int(time.time() * 1000)
+        for partition, offset in (await self._cluster.offsets(partitions, start)).items():
+            if offset is None:
+                raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: no offset")
+            self.positions[partition] = offset
+            self._last_ms[partition] = now_ms - _CLOCKS_APART_MS
 
-    def _known_partitions(self) -> list[Partition]:
-        cluster = self._client.cluster
-        return [
-            Partition(topic, number)
-            for topic in self._topics
-            for number in sorted(cluster.partitions_for_topic(topic) or ())
-        ]
-
-    async def _find_positions(self, start: Start) -> None:
-        wanted = [partition for partition in self._known_partitions() if partition not in self.positions]
-        self.positions.update(await self.offsets(wanted, start))
-
-    async def offsets(self, partitions: Sequence[Partition], which: Start) -> dict[Partition, int]:
-        """Ask the leaders for offsets: `Start.LATEST` gives the last stable, `Start.EARLIEST` the first one kept.
-
-        Raises:
-            BrokerUnavailable: Some leader did not answer with an offset.
-        """
-        by_leader: dict[int, dict[str, list[tuple[int, int]]]] = {}
-        for partition in partitions:
-            leader = self._leader(partition)
-            if leader is None:
-                raise BrokerUnavailable(f"{partition.topic}/{partition.partition} has no leader")
-            by_leader.setdefault(leader, {}).setdefault(partition.topic, []).append((partition.partition, int(which)))
-        found: dict[Partition, int] = {}
-        for leader, topics in by_leader.items():
-            response = await self._client.send(leader, OffsetRequest(-1, _READ_COMMITTED, list(topics.items())))
-            for topic, answers in response.topics:
-                for number, error_code, _, offset in answers:
-                    if error_code or offset < 0:
-                        await self._client.force_metadata_update()
-                        error = kafka_errors.for_code(error_code).__name__
-                        raise BrokerUnavailable(f"{topic}/{number}: no offset ({error})")
-                    found[Partition(topic, number)] = offset
-        return found
-
-    def _leader(self, partition: Partition) -> int | None:
-        leader = self._client.cluster.leader_for_partition(partition)
-        return None if leader is None or leader < 0 else int(leader)
-
-    async def _adopt_new_partitions(self) -> None:
-        fresh = [partition for partition in self._known_partitions() if partition not in self.positions]
-        if not fresh:
+    async def _adopt_added(self) -> None:
+        added = [partition for partition in self._cluster.partitions() if partition not in self.positions]
+        if not added:
             return
         try:
             # From the beginning: what was written to it before anybody here knew of it must not be lost.
-            self.positions.update(await self.offsets(fresh, Start.EARLIEST))
-        except (BrokerUnavailable, kafka_errors.KafkaError, OSError, TimeoutError) as error:
+            await self._adopt(added, Start.EARLIEST)
+        except AWAY as error:
             log.warning("partitions were added but can't be read yet: %s", error)
         else:
-            log.info("reading %d added partitions: %s", len(fresh), ", ".join(f"{t}/{n}" for t, n in fresh))
+            log.info("reading %d added partitions: %s", len(added), ", ".join(f"{t}/{n}" for t, n in added))
 
-    async def _rebootstrap_if_lost(self) -> None:
-        if self.connected:
-            self._lost_since = None
+    async def _find_position_again(self, partition: Partition) -> None:
+        """The position is out of the log's range: retention passed it by, or the log is shorter or another one.
+
+        Behind the log's start: go on from the start. Ahead of its end (an unclean election cut it, or the topic was
+        made anew): go on from the first record younger than the last one read, so that nothing old is shown again and
+        nothing new is left out.
+        """
+        position = self.positions[partition]
+        try:
+            oldest = (await self._cluster.offsets([partition], Start.EARLIEST))[partition]
+            going_on = oldest
+            if oldest is not None and position > oldest:
+                younger_ms = self._last_ms[partition] + 1
+                going_on = (await self._cluster.offsets([partition], younger_ms))[partition]
+                if going_on is None:
+                    going_on = (await self._cluster.offsets([partition], Start.LATEST))[partition]
+        except AWAY as error:
+            log.warning("%s/%d: position out of range, and no answer yet: %s", *partition, error)
             return
-        now = asyncio.get_running_loop().time()
-        if self._lost_since is None:
-            self._lost_since = now
-        elif now - self._lost_since > _REBOOTSTRAP_S:
-            # All brokers may have come back under other addresses; only the bootstrap names are known to hold.
-            self._lost_since = now
-            try:
-                await self._client.bootstrap()
-            except (kafka_errors.KafkaError, OSError, TimeoutError) as error:
-                log.warning("no broker answers: %s", error)
+        if going_on is not None:
+            log.error("%s/%d: offset %d is out of range; going on from %d", *partition, position, going_on)
+            self.positions[partition] = going_on
 
     # Reading
 
@@ -239,7 +178,7 @@ class RecordSource:
         """See that every broker that leads something is read from, and which partitions are whose."""
         led: dict[int, list[Partition]] = {}
         for partition in self.positions:
-            leader = self._leader(partition)
+            leader = self._cluster.leader(partition)
             if leader is not None:
                 led.setdefault(leader, []).append(partition)
         self._led = led
@@ -277,74 +216,71 @@ class RecordSource:
                 rest = pause_s(work_s, self._linger_s) - work_s
                 if rest > 0:
                     await asyncio.sleep(rest)
+            elif self._stuck:
+                await asyncio.sleep(_RETRY_S)
 
     async def _fetch(self, node_id: int, wanted: Sequence[Partition]) -> list[Fetched] | None:
         """One fetch. None: the broker did not answer. Positions move before the records are handed over."""
         session = self._sessions.setdefault(node_id, FetchSession())
         request = session.request(wanted, self.positions)
         try:
-            response = await self._client.send(node_id, request, group=ConnectionGroup.COORDINATION)
-        except (kafka_errors.KafkaError, OSError, TimeoutError) as error:
+            response = await self._cluster.fetch(node_id, request)
+        except AWAY as error:
             session.reset()
             if self.connected:
                 log.warning("broker %s does not answer a fetch: %r", node_id, error)
             self.connected = False
-            self._client.force_metadata_update()
+            self._cluster.look_again()
             return None
         if not self.connected:
             log.info("broker %s answers again", node_id)
         self.connected = True
         fetched: list[Fetched] = []
-        if not session.accepts(response):
-            return fetched
-        for topic, answers in response.topics:
-            for number, error_code, _, end_offset, _, aborted, *_, data in answers:
-                partition = Partition(topic, number)
-                if error_code:
-                    await self._on_error(partition, error_code)
-                    continue
-                self.end_offsets[partition] = end_offset
-                if not data:
-                    continue
-                position = self.positions[partition]
-                decoded = decode_batches(data, position, aborted)
-                if decoded.next_offset > position:
-                    self.positions[partition] = decoded.next_offset
-                    fetched.append(
-                        Fetched(partition, decoded.records, decoded.next_offset, end_offset, decoded.skipped)
-                    )
+        failed: list[tuple[Partition, int]] = []
+        if session.accepts(response):
+            for topic, answers in response.topics:
+                for number, error_code, end, _, _, aborted, *_, data in answers:
+                    partition = Partition(topic, number)
+                    if error_code:
+                        failed.append((partition, error_code))
+                        continue
+                    self._ends[partition] = end
+                    if data and (part := self._decode(partition, data, aborted, end)) is not None:
+                        fetched.append(part)
+        for partition, error_code in failed:
+            await self._on_error(partition, error_code)
         return fetched
+
+    def _decode(self, partition: Partition, data: bytes, aborted: Any, end: int) -> Fetched | None:
+        position = self.positions[partition]
+        decoded = decode_batches(data, position, aborted)
+        if decoded.next_offset > position:
+            self._stuck.pop(partition, None)
+        else:
+            # Bytes but no whole batch: a length that reaches past the end. It may be about to be written; if not, the
+            # rest of the partition can't be read, and standing still for ever would be the greater loss.
+            self._stuck[partition] = self._stuck.get(partition, 0) + 1
+            if self._stuck[partition] < _STUCK_FETCHES or end <= position:
+                return None
+            del self._stuck[partition]
+            decoded.skipped.append(SkippedRange(position, end, "format", "no whole batch in what the broker sends"))
+            decoded.next_offset = end
+        self.positions[partition] = decoded.next_offset
+        if decoded.records:
+            self._last_ms[partition] = decoded.records[-1].timestamp
+        return Fetched(partition, decoded.records, decoded.next_offset, decoded.skipped)
 
     async def _on_error(self, partition: Partition, error_code: int) -> None:
         error = kafka_errors.for_code(error_code)
         if error is kafka_errors.OffsetOutOfRangeError:
             await self._find_position_again(partition)
             return
-        log.warning("%s/%d: %s", partition.topic, partition.partition, error.__name__)
-        self._client.force_metadata_update()
-        await asyncio.sleep(0.1)
+        log.warning("%s/%d: %s", *partition, error.__name__)
+        self._cluster.look_again()
+        await asyncio.sleep(_RETRY_S)
 
-    async def _find_position_again(self, partition: Partition) -> None:
-        """Retention passed us by, or the log is another one: go on from the oldest record that is there."""
-        try:
-            oldest = (await self.offsets([partition], Start.EARLIEST))[partition]
-        except (BrokerUnavailable, kafka_errors.KafkaError, OSError, TimeoutError) as error:
-            log.warning(
-                "%s/%d: position out of range, and no answer yet: %s", partition.topic, partition.partition, error
-            )
-            return
-        log.error(
-            "%s/%d: offset %d is gone; going on from %d",
-            partition.topic,
-            partition.partition,
-            self.positions[partition],
-            oldest,
-        )
-        self.positions[partition] = oldest
-
-
-def _tell_wait(attempt: RetryCallState) -> None:
-    error = attempt.outcome.exception() if attempt.outcome is not None else None
-    # aiokafka's errors repeat their name; ours are whole sentences.
-    text = str(error) if isinstance(error, BrokerUnavailable | kafka_errors.KafkaError) else repr(error)
-    log.warning("can't read yet, next try in %.1f s: %s", attempt.upcoming_sleep, text)
+    def _tell_wait(self, attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome is not None else None
+        # aiokafka's errors repeat their name; ours are whole sentences.
+        self.waiting_for = str(error) if isinstance(error, BrokerUnavailable | kafka_errors.KafkaError) else repr(error)
+        log.warning("can't read yet, next try in %.1f s: %s", attempt.upcoming_sleep, self.waiting_for)

@@ -66,10 +66,3 @@ def test_a_little_unsent_may_stand_for_ever() -> None:
     unlimited = backlog(limit_bytes=0, slow_bytes=0)
     unlimited.push(b"x" * 1000, 0)
     assert unlimited.check(1e9, 0) is Verdict.KEEP
-
-
-def test_cleared_it_holds_nothing() -> None:
-    waiting = backlog()
-    waiting.push(b"x", 0)
-    waiting.clear()
-    assert (len(waiting), waiting.bytes, waiting.take(10)) == (0, 0, [])

@@ -517,7 +517,7 @@ def test_a_close_without_a_code_is_answered_without_one_and_counted_as_1005() ->
 def test_a_closing_handshake_of_ours_waits_for_the_answer() -> None:
     party = Party()
     alice = party.connect()
-    alice.connection.leave()
+    alice.opened.leave()
     assert close_code(alice) == 1001
     assert not alice.closing
     send(alice, client_frame(TEXT, b"late"))
@@ -532,7 +532,7 @@ def test_after_nonsense_nothing_is_read_and_the_client_hangs_up_or_is_cut() -> N
     for begin in ("ours", "theirs"):
         alice = party.connect()
         if begin == "ours":
-            alice.connection.leave()
+            alice.opened.leave()
         send(alice, client_frame(TEXT, b"x", mask=None))
         assert alice.eof
         send(alice, client_frame(CLOSE, b"\x03\xe9"))
@@ -545,7 +545,7 @@ def test_after_nonsense_nothing_is_read_and_the_client_hangs_up_or_is_cut() -> N
 def test_a_client_that_never_answers_our_close_is_cut_after_two_seconds() -> None:
     party = Party()
     alice = party.connect()
-    alice.connection.leave()
+    alice.opened.leave()
     party.advance(1.75)
     assert not alice.aborted
     party.advance(0.75)
@@ -555,18 +555,18 @@ def test_a_client_that_never_answers_our_close_is_cut_after_two_seconds() -> Non
 def test_a_connection_closed_once_is_not_closed_again() -> None:
     party = Party()
     alice = party.connect()
-    alice.connection.leave()
-    alice.connection.leave()
-    alice.connection.give_up("slow", "x")
+    alice.opened.leave()
+    alice.opened.leave()
+    alice.opened.give_up("slow", "x")
     assert len(server_frames(alice.sent)) == 1
     alice.lose()
-    alice.connection.leave()
+    alice.opened.leave()
     assert party.count("tidings_gateway_closes_total", code="1001") == 1
 
 
 def test_an_event_stream_is_told_the_code_before_its_end() -> None:
     alice = Party().connect("alice", "/sse")
-    alice.connection.leave()
+    alice.opened.leave()
     assert alice.sent.endswith(b"0\r\n\r\n")
     data, _ = parse_sse(unchunked(alice.sent))[-1]
     assert json.loads(data) == {"type": "$close", "data": {"code": 1001}}
@@ -576,7 +576,7 @@ def test_an_event_stream_is_told_the_code_before_its_end() -> None:
 
 def test_a_v1_client_is_told_to_drain_before_the_close() -> None:
     alice = Party().connect("alice", "/ws", V1)
-    alice.connection.leave()
+    alice.opened.leave()
     welcome, drain, close = server_frames(alice.sent)
     assert welcome.json["type"] == "$welcome"
     assert drain.json == {"type": "$drain", "data": {"reconnect_after_ms": 0}}
@@ -589,7 +589,7 @@ def test_what_waits_is_sent_before_an_orderly_close() -> None:
     alice.room = 0
     for _ in range(3):
         party.deliver(*entries(2, 1_000))
-    alice.connection.leave()
+    alice.opened.leave()
     assert (party.node.backlog_bytes, party.node.blocked) == (0, set())
     alice.drain()
     frames = server_frames(alice.sent)
@@ -600,7 +600,7 @@ def test_what_waits_is_sent_before_an_orderly_close() -> None:
 def test_nothing_is_routed_to_a_connection_that_is_closing() -> None:
     party = Party()
     alice = party.connect()
-    alice.connection.leave()
+    alice.opened.leave()
     party.deliver(LogEntry(10, record(["alice"])))
     assert len(server_frames(alice.sent)) == 1
 

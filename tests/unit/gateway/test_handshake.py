@@ -9,7 +9,8 @@ import pytest
 from tests.gateway_fakes import request
 from tidings.errors import InvalidToken, TokenExpired, UnknownKey
 from tidings.gateway.frames import Encoding
-from tidings.gateway.handshake import Accepted, Gatekeeper, Policy, Refused, parse_request, refusal
+from tidings.gateway.handshake import Accepted, Gatekeeper, Policy, parse_request
+from tidings.gateway.refusals import Refused, refusal
 from tidings.tokens import Claims
 
 NOW = 1_000.0
