@@ -58,7 +58,7 @@ class Member:
     encoding: int = Encoding.PLAIN
     address: str = "10.0.0.1"
     session_id: str = ""
-    pending: list[bytes] | None = None
+    pending: bytes | list[bytes] | None = None
     got: list[bytes] = field(default_factory=list)
     closed: tuple[CloseCode, str] | None = None
 
@@ -67,7 +67,8 @@ class Member:
         return Encoding(self.encoding).protocol
 
     def flush(self) -> None:
-        self.got += self.pending or []
+        if self.pending is not None:
+            self.got += [self.pending] if isinstance(self.pending, bytes) else self.pending
         self.pending = None
 
     def close(self, code: CloseCode, reason: str) -> None:

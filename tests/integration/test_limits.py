@@ -235,7 +235,7 @@ async def test_a_client_that_shows_no_life_ends_with_4011(strict: Gateway, witne
             pings += 1
         assert frame.code == 4011
         assert 1.4 < time.monotonic() - started < 3
-        assert pings >= 2
+        assert pings >= 1
         # Not even the close frame is answered: the socket goes all the same.
         await eventually(lambda: counter(strict, CLOSES, "4011") == before + 1)
         await eventually(lambda: open_files(strict) <= files + 2)

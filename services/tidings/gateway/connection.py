@@ -78,8 +78,8 @@ class Connection(asyncio.Protocol):
             self._frames = ClientFrames(node.limits.message_bytes, inflate=accepted.inflate)
         self._backlog: Backlog | None = None
         self._due_at = 0.0
-        self.pending: list[bytes] | None = None
-        self.encoding = accepted.encoding
+        self.pending: bytes | list[bytes] | None = None
+        self.encoding = int(accepted.encoding)
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
         self.close_code = int(_ABNORMAL)
 
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def protocol(self) -> str:
-        return self.encoding.protocol
+        return Encoding(self.encoding).protocol
 
     @property
     def session_id(self) -> str:
@@ -107,18 +107,18 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write the frames of this batch, in one system call if the socket takes them."""
-        frames = self.pending
+        pending = self.pending
         self.pending = None
-        if frames is None or self._state is not _State.OPEN:
+        if pending is None or self._state is not _State.OPEN:
             return
         if self._backlog is not None:
-            for frame in frames:
+            for frame in pending if isinstance(pending, list) else [pending]:
                 if not self._keep(frame):
                     return
-        elif len(frames) == 1:
-            self._transport.write(frames[0])
+        elif isinstance(pending, list):
+            self._transport.writelines(pending)
         else:
-            self._transport.writelines(frames)
+            self._transport.write(pending)
 
     # Transport callbacks
 
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
         node = self._node
         # Zero: a write goes to the kernel at once, and `pause_writing` comes as soon as it does not take all of it.
         self._transport.set_write_buffer_limits(high=0)
-        if self.encoding is Encoding.SSE:
+        if self.encoding == Encoding.SSE:
             self._give_up_on_dead_peers()
         self._transport.write(accepted.response + self._greeting(accepted))
         node.registry.add(self)
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
         if accepted.cursor:
             node.stats.resumed("resync")
             payloads.append(native.resync("expired", log, cursor))
-        if self.encoding is Encoding.SSE:
+        if self.encoding == Encoding.SSE:
             head = b"retry: %d\n\n" % _SSE_RETRY_MS
             return sse_chunk(head + b"".join(sse_event(one, None) for one in payloads))
         return b"".join(text_frame(one) for one in payloads)
@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
             if verdict is Due.PING and self._backlog is None:
                 # A blocked socket is not pinged: the pong could not come before the backlog is through.
                 self._transport.write(self._node.heartbeat(self.encoding))
-                if self.encoding is Encoding.SSE:
+                if self.encoding == Encoding.SSE:
                     self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
             self._wake_at(self._session.due_at)
         elif self._state is _State.CLOSING:
@@ -362,12 +362,12 @@ class Connection(asyncio.Protocol):
             self._node.backlog_bytes -= sum(map(len, rest))
         self._forget()
         self._state = _State.CLOSING
-        if self.encoding is Encoding.SSE:
+        if self.encoding == Encoding.SSE:
             rest.append(sse_chunk(sse_event(native.close_event(code), None)) + _SSE_END)
         else:
             rest.append(close_frame(code, reason))
         self._transport.writelines(rest)
-        if self.encoding is Encoding.SSE and self._transport.can_write_eof():
+        if self.encoding == Encoding.SSE and self._transport.can_write_eof():
             self._transport.write_eof()
         self._wake_at(self._node.clock.monotonic() + _CLOSING_S)
 

@@ -94,7 +94,7 @@ class Node:
         self.handshakes = 0
         self.draining = False
         self._sessions = 0
-        self._heartbeats: dict[Encoding, bytes] = {}
+        self._heartbeats: dict[int, bytes] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
 
@@ -151,7 +151,7 @@ class Node:
         for order in orders:
             order.subscriber.close(CloseCode.DISCONNECTED, order.reason)
 
-    def heartbeat(self, encoding: Encoding) -> bytes:
+    def heartbeat(self, encoding: int) -> bytes:
         """A ping, with the node's cursor for those who can resume; one object for all who get it in one tick.
 
         A connection that is not blocked was given everything up to that cursor.
@@ -161,9 +161,9 @@ class Node:
             frame = self._heartbeats[encoding] = self._heartbeat(encoding)
         return frame
 
-    def _heartbeat(self, encoding: Encoding) -> bytes:
+    def _heartbeat(self, encoding: int) -> bytes:
         router = self.router
-        if encoding is Encoding.SSE:
+        if encoding == Encoding.SSE:
             return sse_chunk(b": \nid: " + format_event_id(router.log, router.positions).encode() + b"\n\n")
         if encoding in (Encoding.V1, Encoding.V1_DEFLATE):
             return ping_frame() + text_frame(native.checkpoint(format_cursor(router.positions)))

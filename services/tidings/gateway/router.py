@@ -10,7 +10,7 @@ from tidings.closing import CloseCode
 from tidings.contract import control
 from tidings.contract.record import Record, decode, decode_signal
 from tidings.errors import ContractError
-from tidings.gateway.frames import Encodings
+from tidings.gateway.frames import Encoding, Encodings
 from tidings.gateway.registry import Member, Registry
 from tidings.gateway.repeats import Repeats
 
@@ -37,11 +37,12 @@ class LogRecord(Protocol):
 class Subscriber(Member, Protocol):
     """A connection as the router sees it."""
 
-    pending: list[bytes] | None
-    """Frames of the batch under way, in order; None: not touched by it."""
+    pending: bytes | list[bytes] | None
+    """Of the batch under way: the frame, or several in order. None: not touched by it."""
 
     @property
-    def encoding(self) -> int: ...
+    def encoding(self) -> int:
+        """An `Encoding` as a plain number: an index on the way of a record."""
 
     @property
     def session_id(self) -> str: ...
@@ -83,7 +84,7 @@ class Routed:
     timestamps_ms: list[int] = field(default_factory=list)
     """Of each record that was delivered to anybody."""
     outcomes: dict[str, int] = field(default_factory=dict)
-    deliveries: dict[int, int] = field(default_factory=dict)
+    deliveries: list[int] = field(default_factory=lambda: [0] * len(Encoding))
     """By encoding."""
     bytes: int = 0
     poison: list[Poison] = field(default_factory=list)
@@ -176,26 +177,29 @@ class Router:
             routed.count("unheard")
             return
         encodings = Encodings(record.type, record.data, at, self.log, self.positions, self._compress_min_bytes)
-        frame_of: list[bytes | None] = [None] * 5
+        frame_of: list[bytes | None] = [None] * len(Encoding)
+        counts = [0] * len(Encoding)
+        users = self._users
         touched = routed.touched
-        deliveries = routed.deliveries
-        size = 0
         for user in connected:
-            for subscriber in self._users[user]:
+            for subscriber in users[user]:
                 encoding = subscriber.encoding
                 frame = frame_of[encoding]
                 if frame is None:
                     frame = frame_of[encoding] = encodings.frame(encoding)
-                    deliveries.setdefault(encoding, 0)
-                deliveries[encoding] += 1
-                size += len(frame)
+                counts[encoding] += 1
                 pending = subscriber.pending
                 if pending is None:
-                    subscriber.pending = [frame]
+                    subscriber.pending = frame
                     touched.append(subscriber)
-                else:
+                elif isinstance(pending, list):
                     pending.append(frame)
-        routed.bytes += size
+                else:
+                    subscriber.pending = [pending, frame]
+        for encoding, frame in enumerate(frame_of):
+            if frame is not None:
+                routed.deliveries[encoding] += counts[encoding]
+                routed.bytes += counts[encoding] * len(frame)
         routed.count("routed")
         routed.timestamps_ms.append(timestamp_ms)
 

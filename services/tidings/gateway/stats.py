@@ -32,7 +32,7 @@ class Stats:
         """One batch was written."""
         for outcome, count in routed.outcomes.items():
             self._metrics.counter("tidings_gateway_records_total", outcome=outcome).value += count
-        for encoding, count in routed.deliveries.items():
+        for encoding, count in enumerate(routed.deliveries):
             self._deliveries[encoding].value += count
         self._sent_bytes.value += routed.bytes
         observe = self.delivery_s.observe

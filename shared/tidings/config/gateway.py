@@ -90,7 +90,7 @@ class GatewaySettings(SettingsGroup):
         ge=0,
         le=1_000,
         description="Most milliseconds that a busy node lets records gather before it fetches again: delay for speed. A"
-        " node at ease waits 3 at most.",
+        " node at ease waits 5 at most.",
     )
     ping_interval_s: float = Field(default=25, gt=0, le=3_600, description="Seconds between pings to a connection.")
     idle_timeout_s: float = Field(

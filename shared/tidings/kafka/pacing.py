@@ -4,7 +4,7 @@ from typing import Final
 
 __all__ = ["EASY_S", "pause_s"]
 
-EASY_S: Final = 0.003
+EASY_S: Final = 0.005
 """A round costs about 0.1 ms of CPU whatever it brings, so even a node at ease asks no more often than this."""
 
 _WORK_SHARE: Final = 3.0
