@@ -36,6 +36,7 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.kafka.batches": "pure",
     "tidings.kafka.connection": "edge",
     "tidings.kafka.embedded": "edge",
+    "tidings.kafka.fetch_codec": "edge",
     "tidings.kafka.fetch_session": "edge",
     "tidings.kafka.ladder": "edge",
     "tidings.kafka.pacing": "pure",

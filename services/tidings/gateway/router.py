@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, Protocol
 
 import msgspec
@@ -179,23 +180,22 @@ class Router:
         encodings = Encodings(record.type, record.data, at, self.log, self.positions, self._compress_min_bytes)
         frame_of: list[bytes | None] = [None] * len(Encoding)
         counts = [0] * len(Encoding)
-        users = self._users
         touched = routed.touched
-        for user in connected:
-            for subscriber in users[user]:
-                encoding = subscriber.encoding
-                frame = frame_of[encoding]
-                if frame is None:
-                    frame = frame_of[encoding] = encodings.frame(encoding)
-                counts[encoding] += 1
-                pending = subscriber.pending
-                if pending is None:
-                    subscriber.pending = frame
-                    touched.append(subscriber)
-                elif isinstance(pending, list):
-                    pending.append(frame)
-                else:
-                    subscriber.pending = [pending, frame]
+        # One flat loop, its iteration in C: this runs once per delivery and is most of what a delivery costs in Python.
+        for subscriber in chain.from_iterable(map(self._users.__getitem__, connected)):
+            encoding = subscriber.encoding
+            frame = frame_of[encoding]
+            if frame is None:
+                frame = frame_of[encoding] = encodings.frame(encoding)
+            counts[encoding] += 1
+            pending = subscriber.pending
+            if pending is None:
+                subscriber.pending = frame
+                touched.append(subscriber)
+            elif isinstance(pending, list):
+                pending.append(frame)
+            else:
+                subscriber.pending = [pending, frame]
         for encoding, frame in enumerate(frame_of):
             if frame is not None:
                 routed.deliveries[encoding] += counts[encoding]

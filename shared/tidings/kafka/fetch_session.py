@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.fetch import FetchRequest
 
+from tidings.kafka.fetch_codec import FetchQuestion
+
 __all__ = ["FetchSession", "Partition"]
 
 _READ_COMMITTED: Final = 1
@@ -118,6 +120,8 @@ class _SessionFetchRequest(FetchRequest):
             list(topics.items()),
             list(forgotten.items()),
         ]
-        if version >= _WITH_RACKS:
+        if version == _WITH_RACKS:
+            return FetchQuestion(*fields, "")  # type: ignore[arg-type]  # in the order of its parameters
+        if version > _WITH_RACKS:
             fields.append("")
         return request_struct_class(*fields)

@@ -1,24 +1,56 @@
 """How long to leave a broker alone between two fetches: next to nothing for a node at ease, longer for a busy one."""
 
+import math
 from typing import Final
 
-__all__ = ["EASY_S", "pause_s"]
+__all__ = ["BUSY_SHARE", "EASY_S", "EASY_SHARE", "Pacer"]
 
-EASY_S: Final = 0.005
+EASY_S: Final = 0.0025
 """A round costs about 0.1 ms of CPU whatever it brings, so even a node at ease asks no more often than this."""
 
-_WORK_SHARE: Final = 3.0
-"""A node that spends a quarter of its time or more on records waits the longest: then what gathers is worth most."""
+BUSY_SHARE: Final = 0.40
+"""A node that spends more of its time than this on records is busy: it takes the longest pause."""
+
+EASY_SHARE: Final = 0.22
+"""It is at ease again below this. Well under `BUSY_SHARE`, because a longer pause makes the same records cheaper."""
+
+_MEMORY_S: Final = 0.5
+"""Time constant of the average; a burst shorter than that changes nothing."""
 
 
-def pause_s(work_s: float, limit_s: float) -> float:
-    """Seconds from a round's answer to the next question.
+class Pacer:
+    """Decides on the pause after each round of one broker's reader.
 
-    Records that arrive meanwhile come in one fetch and leave in one write per connection, so a pause trades delay
-    (half of it on average) for CPU. The busier the node, the more a write saved is worth and the less the pause adds.
+    Records that arrive in a pause come in one fetch and leave in one write per connection, so a pause trades delay
+    (half of it on average) for CPU; the busier the node, the more a write saved is worth.
 
     Args:
-        work_s: What routing and writing the round took.
-        limit_s: The most that is traded; under `EASY_S` it is the pause.
+        limit_s: The longest pause; under `EASY_S` it is the only one.
+        now: Seconds, any clock that never goes back.
     """
-    return min(limit_s, max(EASY_S, work_s * _WORK_SHARE))
+
+    __slots__ = ("_at", "_limit_s", "_share", "busy")
+
+    def __init__(self, limit_s: float, now: float) -> None:
+        self._limit_s = limit_s
+        self._at = now
+        self._share = 0.0
+        self.busy = False
+
+    def pause_s(self, work_s: float, now: float) -> float:
+        """Seconds to wait from now on.
+
+        Args:
+            work_s: What routing and writing the round took.
+            now: The moment at which that was done.
+        """
+        elapsed_s = max(now - self._at, work_s, 1e-9)
+        self._at = now
+        weight = 1.0 - math.exp(-elapsed_s / _MEMORY_S)
+        self._share += weight * (work_s / elapsed_s - self._share)
+        if self._share > BUSY_SHARE:
+            self.busy = True
+        elif self._share < EASY_SHARE:
+            self.busy = False
+        longest_s = self._limit_s if self.busy else min(self._limit_s, EASY_S)
+        return max(0.0, longest_s - work_s)

@@ -18,7 +18,7 @@ from tidings.errors import BrokerUnavailable
 from tidings.kafka.batches import LogRecord, SkippedRange, decode_batches
 from tidings.kafka.cluster import AWAY, Cluster, Start
 from tidings.kafka.fetch_session import FetchSession, Partition
-from tidings.kafka.pacing import pause_s
+from tidings.kafka.pacing import Pacer
 
 __all__ = ["Fetched", "Partition", "RecordSource"]
 
@@ -192,6 +192,7 @@ class RecordSource:
     async def _read(self, node_id: int) -> None:
         in_flight = self._in_flight
         retry_s = _RETRY_S
+        pacer = Pacer(self._linger_s, time.perf_counter())
         while led := self._led.get(node_id):
             # A partition whose leader changed may still be in the hands of the other broker's reader.
             wanted = [partition for partition in led if partition not in in_flight] if in_flight else led
@@ -212,10 +213,10 @@ class RecordSource:
                 continue
             retry_s = _RETRY_S
             if fetched:
-                work_s = time.perf_counter() - answered_at
-                rest = pause_s(work_s, self._linger_s) - work_s
-                if rest > 0:
-                    await asyncio.sleep(rest)
+                done_at = time.perf_counter()
+                pause_s = pacer.pause_s(done_at - answered_at, done_at)
+                if pause_s > 0:
+                    await asyncio.sleep(pause_s)
             elif self._stuck:
                 await asyncio.sleep(_RETRY_S)
 
