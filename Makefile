@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check bench fmt schemas docs lock clean
+.PHONY: help setup run test test-slow check lint bench fmt schemas docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,17 +16,22 @@ setup: $(STAMP) ## install everything into .venv (part of all the others)
 run: $(STAMP) ## run the whole system here until Ctrl-C (= tidings up)
 	@exec $(BIN)/tidings up
 
-test: check ## every test but the slow ones; real Kafka, under 12 minutes
+test: lint ## every test but the slow ones; real Kafka, under 12 minutes
+	$(PYTEST) -q tests/unit tests/property tests/contract -m "not slow" \
+		--cov=tidings --cov-branch --cov-report=json:.cache/coverage.json
+	$(BIN)/python -m tests.coverage_of_pure .cache/coverage.json
 	$(PYTEST) tests/integration -m "not slow"
 
 test-slow: $(STAMP) ## long outages and storms
 	$(PYTEST) tests -m slow
 
-check: $(STAMP) ## lint, types, import rules, and the tests that need nothing else; under a minute
+check: lint ## lint, types, import rules, and the tests that need nothing else; under a minute
+	$(PYTEST) -q tests/unit tests/property tests/contract -m "not slow"
+
+lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p tidings -p tests
-	$(PYTEST) -q tests/unit tests/property tests/contract -m "not slow"
 
 bench: $(STAMP) ## measure against the baseline; takes a while, wants a quiet machine
 	$(BIN)/tidings bench

@@ -121,7 +121,8 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_gateway_closes_total",
-        "Connections closed by the gateway, by close code.",
+        "Connections that ended, by the close code of whoever closed; 1005 without a code, 1006 without a close frame,"
+        " `other` for codes that only clients use.",
         ("code",),
         runbook="4008: clients too slow for their traffic, or `TIDINGS_GATEWAY_MAX_UNSENT_TOTAL_BYTES` too small for"
         " the node. 1008: a client floods. 1011: a bug of ours, the log has the trace. 4001 in waves: the issuer is"

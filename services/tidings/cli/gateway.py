@@ -19,8 +19,14 @@ def gateway(print_settings: bool) -> None:
     """
     if print_settings:
         from tidings.config import GROUPS, load, render, warnings
+        from tidings.errors import ConfigError
 
-        click.echo(render(*load(*GROUPS)))
+        try:
+            groups = load(*GROUPS)
+        except ConfigError as error:
+            click.echo(str(error), err=True)
+            raise SystemExit(2) from None
+        click.echo(render(*groups))
         for line in warnings():
             click.echo(f"warning: {line}", err=True)
         return

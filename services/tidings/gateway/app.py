@@ -202,7 +202,8 @@ class Gateway:
         except DependencyError as error:
             log.warning("topic_id_unknown", topic=name, reason=str(error))
             return name
-        return ids[name] or name
+        # Base64 as Kafka writes it, but safe in the URL that a client brings it back in.
+        return (ids[name] or name).replace("+", "-").replace("/", "_")
 
     def _publish_gauges(self) -> None:
         node, source, metrics = self.node, self._source, self.metrics

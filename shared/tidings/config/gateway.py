@@ -195,7 +195,9 @@ class GatewaySettings(SettingsGroup):
         json_schema_extra={"zero": "never"},
     )
     window_bytes: ByteCount = Field(
-        default=67_108_864, ge=0, description="Bytes of the newest records kept in memory to resume from."
+        default=67_108_864,
+        ge=0,
+        description="Bytes of the newest records kept to resume from; reserved, nothing is kept yet.",
     )
     metadata_max_age_s: float = Field(
         default=5, ge=0.1, le=30, description="Seconds after which Kafka is asked for new partitions."
