@@ -212,11 +212,13 @@ async def _web_socket(url: str, token: str, mode: Mode, opened: Callable[[], Non
         )
     except InvalidStatus as error:
         raise _Refused(error.response.status_code, bytes(error.response.body or b"")) from error
-    async with connection:
+    try:  # not `async with`, which tells the gateway 1011 when this is cancelled, as it is at every end
         opened()
         while True:
             frame = await connection.recv()
             yield frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
+    finally:
+        await connection.close()
 
 
 async def _sse(url: str, token: str, mode: Mode, opened: Callable[[], None]) -> AsyncIterator[str]:
