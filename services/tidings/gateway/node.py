@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SPARE_SOCKETS", "Node", "NodeLimits"]
 
-TICK_S: Final = 0.25
-"""Resolution of every deadline of a connection."""
+TICK_S: Final = 0.05
+"""Resolution of every deadline of a connection. Short, so that the pings of 10,000 connections come 20 at a time and no
+record waits behind a hundred of them."""
 
 SPARE_SOCKETS: Final = 64
 """Sockets beyond the connection limit that may be open at once, to tell those who come too many that they are."""
