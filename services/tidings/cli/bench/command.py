@@ -114,6 +114,8 @@ def bench(
         console = Console(stderr=as_markdown, width=120)  # a log is not cut to the 80 columns of nobody's screen
     # As Ctrl-C does: through all the clean-up, so that no process, topic or directory stays.
     before = signal.signal(signal.SIGTERM, _terminated)
+    # A shell that starts it in the background has SIGINT ignored, and this would be inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         report = run(options, lambda line: console.print(line, style="dim", highlight=False))
     finally:
