@@ -104,7 +104,7 @@ class Gateway:
         self._publish_gauges()
 
     def not_ready(self) -> str | None:
-        """Why not, in a word or two; None once the node is caught up, until it drains."""
+        """Why not, in words; None once the node is caught up, until it drains."""
         if self.node.draining or self._stopping.is_set():
             return "draining"
         if not self._keys.known:

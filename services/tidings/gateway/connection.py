@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         self.pending: bytes | list[bytes] | None = None
         self.encoding = int(accepted.encoding)
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
-        self.close_code = int(_ABNORMAL)
+        self.close_code: int = _ABNORMAL
 
     # What registry and router see
 

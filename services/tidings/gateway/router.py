@@ -173,7 +173,7 @@ class Router:
             self._deliver(signal, None, record.timestamp, routed)
 
     def _deliver(self, record: Record, at: str | None, timestamp_ms: int, routed: Routed) -> None:
-        connected = self._users.keys() & record.receivers
+        connected = self._registry.connected(record.receivers)
         if not connected:
             routed.count("unheard")
             return
@@ -209,7 +209,7 @@ class Router:
             return
         try:
             order = _decode_order(signal.data)
-        except (msgspec.ValidationError, msgspec.DecodeError):
+        except msgspec.DecodeError:
             routed.count("control_invalid")
             return
         if order.session == "":  # an empty variable in a script must not close all of the user's sessions
