@@ -58,7 +58,7 @@ class Member:
     encoding: int = Encoding.PLAIN
     address: str = "10.0.0.1"
     session_id: str = ""
-    pending: bytes | list[bytes] | None = None
+    inbox: list[bytes] = field(default_factory=list)
     got: list[bytes] = field(default_factory=list)
     closed: tuple[CloseCode, str] | None = None
 
@@ -67,9 +67,8 @@ class Member:
         return Encoding(self.encoding).protocol
 
     def flush(self) -> None:
-        if self.pending is not None:
-            self.got += [self.pending] if isinstance(self.pending, bytes) else self.pending
-        self.pending = None
+        self.got += self.inbox
+        self.inbox.clear()
 
     def close(self, code: CloseCode, reason: str) -> None:
         self.closed = (code, reason)

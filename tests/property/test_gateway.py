@@ -110,7 +110,7 @@ def test_nothing_is_lost_repeated_reordered_or_delivered_to_a_stranger(steps: li
         assert len(registry) == len(open_)
     for member in members:
         assert read(member) == wanted[id(member)]
-        assert member.pending is None
+        assert member.inbox == []
 
 
 # ---- the frame parser

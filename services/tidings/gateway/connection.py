@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         "address",
         "close_code",
         "encoding",
-        "pending",
+        "inbox",
     )
 
     def __init__(self, node: "Node", transport: asyncio.Transport, accepted: Accepted) -> None:
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
             self._frames = ClientFrames(node.limits.message_bytes, inflate=accepted.inflate)
         self._backlog: Backlog | None = None
         self._due_at = 0.0
-        self.pending: bytes | list[bytes] | None = None
+        self.inbox: list[bytes] = []
         self.encoding = int(accepted.encoding)
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
         self.close_code: int = _ABNORMAL
@@ -107,18 +107,16 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write the frames of this batch, in one system call if the socket takes them."""
-        pending = self.pending
-        self.pending = None
-        if pending is None or self._state is not _State.OPEN:
-            return
+        inbox = self.inbox
         if self._backlog is not None:
-            for frame in pending if isinstance(pending, list) else [pending]:
+            for frame in inbox:
                 if not self._keep(frame):
-                    return
-        elif isinstance(pending, list):
-            self._transport.writelines(pending)
-        else:
-            self._transport.write(pending)
+                    break
+        elif len(inbox) == 1:
+            self._transport.write(inbox[0])
+        elif inbox:
+            self._transport.writelines(inbox)
+        inbox.clear()
 
     # Transport callbacks
 
@@ -405,7 +403,7 @@ class Connection(asyncio.Protocol):
         node.registry.remove(self)
         node.blocked.discard(self)
         self._drop_backlog("gone")
-        self.pending = None
+        self.inbox.clear()
 
     def _drop_backlog(self, cause: str) -> None:
         if self._backlog is not None:

@@ -1,6 +1,6 @@
 """Records to the connections of their receivers: order per partition, each frame made once, nothing written yet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, Protocol
@@ -38,18 +38,15 @@ class LogRecord(Protocol):
 class Subscriber(Member, Protocol):
     """A connection as the router sees it."""
 
-    pending: bytes | list[bytes] | None
-    """Of the batch under way: the frame, or several in order. None: not touched by it."""
-
     @property
-    def encoding(self) -> int:
-        """An `Encoding` as a plain number: an index on the way of a record."""
+    def inbox(self) -> list[bytes]:
+        """The frames of the batch under way, in order."""
 
     @property
     def session_id(self) -> str: ...
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write what is in the inbox and empty it."""
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection."""
@@ -81,7 +78,8 @@ class Disconnect:
 class Routed:
     """What one batch came to. Outcomes are per record, deliveries and bytes per receiver's connection."""
 
-    touched: list[Subscriber] = field(default_factory=list)
+    touched: set[Subscriber] = field(default_factory=set)
+    """Those with something in their inbox."""
     timestamps_ms: list[int] = field(default_factory=list)
     """Of each record that was delivered to anybody."""
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -114,7 +112,6 @@ class Router:
     """
 
     def __init__(self, registry: Registry[Subscriber], compress_min_bytes: int) -> None:
-        self._users: Mapping[str, tuple[Subscriber, ...]] = registry.users
         self._registry = registry
         self._compress_min_bytes = compress_min_bytes
         self._repeats: dict[int, Repeats] = {}
@@ -124,7 +121,7 @@ class Router:
     def route_modifications(
         self, topic: str, partition: int, records: Sequence[LogRecord], next_offset: int, routed: Routed
     ) -> None:
-        """Queue the frames of these records on the connections of their receivers (`pending`), for one later flush.
+        """Put the frames of these records into the inboxes of their receivers' connections, for one later flush.
 
         The partition's position ends at `next_offset`, which may be past the last record: the log has holes.
         Cost: one decode per record; per record with a connected receiver one frame per encoding in use; per delivery
@@ -173,33 +170,24 @@ class Router:
             self._deliver(signal, None, record.timestamp, routed)
 
     def _deliver(self, record: Record, at: str | None, timestamp_ms: int, routed: Routed) -> None:
-        connected = self._registry.connected(record.receivers)
-        if not connected:
+        receivers = record.receivers
+        encodings: Encodings | None = None
+        for encoding, audience in enumerate(self._registry.audiences):
+            if not audience or not (here := audience.keys() & receivers):
+                continue
+            if encodings is None:
+                encodings = Encodings(record.type, record.data, at, self.log, self.positions, self._compress_min_bytes)
+            frame = encodings.frame(encoding)
+            # This runs once per delivery and is most of what a delivery costs in Python: all that can be is done in C.
+            subscribers = list(chain.from_iterable(map(audience.__getitem__, here)))
+            for subscriber in subscribers:
+                subscriber.inbox.append(frame)
+            routed.touched.update(subscribers)
+            routed.deliveries[encoding] += len(subscribers)
+            routed.bytes += len(subscribers) * len(frame)
+        if encodings is None:
             routed.count("unheard")
             return
-        encodings = Encodings(record.type, record.data, at, self.log, self.positions, self._compress_min_bytes)
-        frame_of: list[bytes | None] = [None] * len(Encoding)
-        counts = [0] * len(Encoding)
-        touched = routed.touched
-        # One flat loop, its iteration in C: this runs once per delivery and is most of what a delivery costs in Python.
-        for subscriber in chain.from_iterable(map(self._users.__getitem__, connected)):
-            encoding = subscriber.encoding
-            frame = frame_of[encoding]
-            if frame is None:
-                frame = frame_of[encoding] = encodings.frame(encoding)
-            counts[encoding] += 1
-            pending = subscriber.pending
-            if pending is None:
-                subscriber.pending = frame
-                touched.append(subscriber)
-            elif isinstance(pending, list):
-                pending.append(frame)
-            else:
-                subscriber.pending = [pending, frame]
-        for encoding, frame in enumerate(frame_of):
-            if frame is not None:
-                routed.deliveries[encoding] += counts[encoding]
-                routed.bytes += counts[encoding] * len(frame)
         routed.count("routed")
         routed.timestamps_ms.append(timestamp_ms)
 
@@ -217,7 +205,7 @@ class Router:
             return
         routed.count("control")
         for user in self._registry.connected(signal.receivers):
-            for subscriber in self._users[user]:
+            for subscriber in self._registry.connections_of(user):
                 if not order.session or subscriber.session_id == order.session:
                     routed.disconnects.append(Disconnect(subscriber, order.reason))
 

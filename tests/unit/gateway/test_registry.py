@@ -20,7 +20,7 @@ def test_only_the_first_and_the_last_of_a_user_change_presence() -> None:
     first, second = Member("alice"), Member("alice")
     assert [registry.add(first), registry.add(second)] == [True, False]
     assert [registry.remove(first), registry.remove(second)] == [False, True]
-    assert registry.users == {}
+    assert not any(registry.audiences)
 
 
 def test_who_is_not_here_can_leave_without_harm() -> None:
@@ -40,7 +40,7 @@ def test_who_walks_the_connections_of_a_user_may_close_them_meanwhile() -> None:
     registry: Registry[Member] = Registry()
     for _ in range(5):
         registry.add(Member("alice"))
-    assert sum(registry.remove(member) or True for member in registry.users["alice"]) == 5
+    assert sum(registry.remove(member) or True for member in registry.connections_of("alice")) == 5
     assert len(registry) == 0
 
 

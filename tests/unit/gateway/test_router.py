@@ -80,7 +80,7 @@ def test_an_empty_list_and_unheard_records_cost_nothing_and_move_the_position() 
     fleet = Fleet(alice)
     routed = fleet.route(record([]), record(["bob"]))
     assert routed.outcomes == {"unheard": 2}
-    assert routed.touched == []
+    assert routed.touched == set()
     assert routed.timestamps_ms == []
     assert fleet.router.positions == {0: 2}
 
