@@ -16,6 +16,7 @@ from tidings.gateway.connection import Connection
 from tidings.gateway.frames import Encoding
 from tidings.gateway.handshake import Gatekeeper, Policy
 from tidings.gateway.node import Node, NodeLimits
+from tidings.gateway.resumes import ResumeLimits
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.metrics import CounterName, Metrics
@@ -75,6 +76,9 @@ class Member:
 
     def leave(self) -> None:
         self.close(CloseCode.GOING_AWAY, "")
+
+    def resync(self, reason: str) -> None:
+        self.got.append(b"resync " + reason.encode())
 
 
 class Frame(NamedTuple):
@@ -308,20 +312,34 @@ class Party:
             "slow_after_s": 5.0,
             "unsent_total_bytes": 256 << 20,
             "socket_send_buffer_bytes": 0,
+            "window_bytes": 16 << 20,
+            "window_s": 3600.0,
         }
+        resume: dict[str, Any] = {
+            "per_s": 0.0,
+            "per_user_per_min": 0.0,
+            "readback_bytes": 16 << 20,
+            "readback_timeout_s": 5.0,
+        }
+        resume |= {name: limits.pop(name) for name in list(limits) if name in resume}
         self.known_keys = True
         self.refreshes = 0
         self.node = Node(
             name="n1",
             boot="b00t",
-            limits=NodeLimits(**(defaults | limits), session=SessionLimits(**cast(dict[str, Any], session))),
+            limits=NodeLimits(
+                **(defaults | limits),
+                session=SessionLimits(**cast(dict[str, Any], session)),
+                resume=ResumeLimits(**resume),
+            ),
             gatekeeper=Gatekeeper(policy or Policy(), self._verify),
             refresh_keys=self._refresh,
             clock=self.clock,
             stats=Stats(self.metrics),
             compress_min_bytes=compress_min_bytes,
         )
-        self.node.router.positions = {0: 10, 1: 20}
+        self.node.router.begin(0, 10, None)
+        self.node.router.begin(1, 20, None)
         self.node.router.log = "log1"
 
     def _verify(self, token: str, now: float) -> Claims:
@@ -347,14 +365,39 @@ class Party:
         connection.connection_made(cast(Any, transport))
         return transport
 
-    def connect(self, user: str = "alice", path: str = "/ws", *lines: str, peer: str = "192.0.2.1") -> Transport:
-        """A client that was let in; `sent` begins behind the head of the answer."""
-        transport = self.dial(peer=peer)
-        transport.connection.data_received(request(path, *lines, token=user, upgrade=not path.startswith("/sse")))
+    def connect(
+        self,
+        user: str = "alice",
+        path: str = "/ws",
+        *lines: str,
+        peer: str = "192.0.2.1",
+        room: float = float("inf"),
+        inspected: bool = False,
+    ) -> Transport:
+        """A client that was let in; `sent` begins behind the head of the answer.
+
+        Args:
+            inspected: Its cursor makes the node ask the brokers, who are not there: let that come to its end.
+        """
+        transport = self.dial(room, peer=peer)
+        head = request(path, *lines, token=user, upgrade=not path.startswith("/sse"))
+        if inspected:
+            asyncio.run(self._connect_and_wait(transport, head))
+        else:
+            transport.connection.data_received(head)
         head, _, rest = transport.sent.partition(b"\r\n\r\n")
         assert head.startswith((b"HTTP/1.1 101 ", b"HTTP/1.1 200 ")), head
         transport.sent = rest
         return transport
+
+    async def _connect_and_wait(self, transport: Transport, head: bytes) -> None:
+        transport.connection.data_received(head)
+        await self.node.settled()
+
+    def run_resumes(self) -> None:
+        """Let connections that catch up have their turns until none is ready."""
+        while self.node.resumes.turn():
+            pass
 
     def deliver(self, *entries: LogEntry, topic: str = "modifications", partition: int = 0) -> None:
         """What the consumer does with a fetch."""
@@ -366,6 +409,7 @@ class Party:
         else:
             self.node.router.route_signals(topic, partition, entries, routed)
         self.node.flush(routed.touched)
+        self.node.routed()
         self.node.disconnect(routed.disconnects)
 
     def advance(self, seconds: float) -> None:

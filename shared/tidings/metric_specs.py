@@ -17,6 +17,10 @@ CounterName = Literal[
     "tidings_gateway_closes_total",
     "tidings_gateway_refused_total",
     "tidings_gateway_resumes_total",
+    "tidings_gateway_window_lookups_total",
+    "tidings_gateway_replayed_total",
+    "tidings_gateway_held_back_total",
+    "tidings_gateway_readback_bytes_total",
     "tidings_gateway_client_frames_total",
     "tidings_gateway_skipped_batches_total",
     "tidings_jwks_fetches_total",
@@ -32,6 +36,9 @@ GaugeName = Literal[
     "tidings_gateway_unsent_bytes",
     "tidings_gateway_window_bytes",
     "tidings_gateway_window_seconds",
+    "tidings_gateway_held_connections",
+    "tidings_gateway_readback_cache_bytes",
+    "tidings_gateway_readbacks_pending",
     "tidings_outbox_pending",
     "tidings_outbox_oldest_seconds",
     "tidings_presence_online_users",
@@ -41,6 +48,7 @@ HistogramName = Literal[
     "tidings_gateway_encode_seconds",
     "tidings_gateway_flush_seconds",
     "tidings_gateway_loop_delay_seconds",
+    "tidings_gateway_resume_seconds",
 ]
 MetricName = Literal[CounterName, GaugeName, HistogramName]
 
@@ -100,7 +108,7 @@ _TABLE: Final = (
     Spec(
         "tidings_gateway_records_total",
         "Records read, by outcome: routed (someone here got it), unheard (nobody here), repeat (known id), poison,"
-        " null, control ($ signals).",
+        " null, control ($ signals), warmed (of before the start, only remembered).",
         ("outcome",),
         runbook="A rising `poison`: the log names topic, partition, offset and reason; find the producer and mend it."
         " `repeat` rises for a moment after a producer's retries; for long it means two producers share ids.",
@@ -135,7 +143,26 @@ _TABLE: Final = (
         runbook="Token reasons after a deployment: keys or clocks differ between issuer and gateway. Full: add nodes"
         " or raise `TIDINGS_GATEWAY_MAX_CONNECTIONS` and the file limit.",
     ),
-    Spec("tidings_gateway_resumes_total", "Connections that came with a cursor, by outcome.", ("outcome",)),
+    Spec(
+        "tidings_gateway_resumes_total",
+        "Connections that came with a cursor, by outcome: window (missed records came from memory), readback (from"
+        " Kafka), or why they had to refetch: expired, log_changed, invalid, ahead, budget.",
+        ("outcome",),
+        runbook="`budget`: clients are away longer than the window and the read-back reach: raise"
+        " `TIDINGS_GATEWAY_WINDOW_BYTES` or `TIDINGS_GATEWAY_MAX_READBACK_BYTES`. `expired`: longer than the topic's"
+        " retention. `log_changed`: the topic was made anew. `ahead`, `invalid`: a client mixes up clusters.",
+    ),
+    Spec(
+        "tidings_gateway_window_lookups_total",
+        "Cursors looked for in the replay window, by result: hit (all partitions) or miss.",
+        ("result",),
+    ),
+    Spec("tidings_gateway_replayed_total", "Frames of missed records written to connections that resumed."),
+    Spec(
+        "tidings_gateway_held_back_total",
+        "Slow connections that got their next records from the window in place of a backlog.",
+    ),
+    Spec("tidings_gateway_readback_bytes_total", "Bytes read from Kafka for cursors older than the window."),
     Spec(
         "tidings_gateway_client_frames_total",
         "Frames from clients, by kind; plain mode never answers them.",
@@ -176,8 +203,20 @@ _TABLE: Final = (
     ),
     Spec("tidings_gateway_window_bytes", "Bytes of records in the replay window."),
     Spec(
+        "tidings_gateway_held_connections",
+        "Connections to which nothing is routed yet, because they resume or are behind.",
+        runbook="High for minutes: clients too slow for their traffic, or a node behind the others (lag).",
+    ),
+    Spec("tidings_gateway_readback_cache_bytes", "Bytes of records read back that are kept for others who need them."),
+    Spec(
+        "tidings_gateway_readbacks_pending",
+        "Reads of older records under way.",
+        runbook="At `TIDINGS_GATEWAY_MAX_READBACKS` for long: many clients were away longer than the window reaches;"
+        " raise `TIDINGS_GATEWAY_WINDOW_BYTES`.",
+    ),
+    Spec(
         "tidings_gateway_window_seconds",
-        "Age of the oldest record in the replay window.",
+        "Seconds between the oldest and the newest record of the replay window.",
         runbook="Shorter than clients are away: their resumes read Kafka back; raise `TIDINGS_GATEWAY_WINDOW_BYTES`.",
     ),
     Spec(
@@ -194,6 +233,11 @@ _TABLE: Final = (
         "How much later than asked the event loop woke up.",
         buckets=_LATENCY,
         runbook="Over 0.1 s: the node has too little CPU for its connections; add nodes or workers.",
+    ),
+    Spec(
+        "tidings_gateway_resume_seconds",
+        "From a handshake with a good cursor to taking part, all missed records written.",
+        buckets=_LATENCY,
     ),
     Spec(
         "tidings_jwks_fetches_total",

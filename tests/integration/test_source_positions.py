@@ -31,14 +31,24 @@ class ShortLog:
 
 
 async def going_on_from(log: ShortLog, position: int) -> int:
-    async def deliver(_: Sequence[Fetched]) -> None:
-        raise AssertionError("nothing is fetched here")
+    jumps: list[tuple[int, int]] = []
 
-    source = RecordSource({}, [PARTITION.topic], deliver, linger_s=0.0, metadata_max_age_s=1.0)
-    source._cluster = log  # type: ignore[assignment]
+    class Witness:
+        def begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
+            raise AssertionError("nothing begins here")
+
+        def jump(self, partition: Partition, offset: int, position: int) -> None:
+            jumps.append((offset, position))
+
+        async def deliver(self, _: Sequence[Fetched]) -> None:
+            raise AssertionError("nothing is fetched here")
+
+    source = RecordSource({}, [PARTITION.topic], Witness(), linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = log  # type: ignore[assignment]
     source.positions[PARTITION] = position
     source._last_ms[PARTITION] = 1_000
     await source._find_position_again(PARTITION)
+    assert jumps == [(position, source.positions[PARTITION])]
     return source.positions[PARTITION]
 
 

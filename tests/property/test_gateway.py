@@ -21,6 +21,7 @@ from tidings.gateway.registry import Registry
 from tidings.gateway.repeats import REPEAT_RECORDS, REPEAT_SECONDS, Repeats
 from tidings.gateway.router import Routed, Router, Subscriber
 from tidings.gateway.timers import TimerWheel
+from tidings.gateway.window import Window
 from tidings.gateway.wsframes import ClientEvent, ClientFrames, ProtocolViolation, deflate
 from tidings.tokens import Claims
 
@@ -63,11 +64,13 @@ def read(member: Member) -> list[tuple[str | None, Any]]:
 @given(st.lists(step, max_size=40))
 def test_nothing_is_lost_repeated_reordered_or_delivered_to_a_stranger(steps: list[Any]) -> None:
     registry: Registry[Subscriber] = Registry()
-    router = Router(registry, compress_min_bytes=1)
+    router = Router(registry, compress_min_bytes=1, window=Window(1 << 20, 3600))
     members: list[Member] = []
     open_: list[Member] = []
     wanted: dict[int, list[tuple[str | None, Any]]] = defaultdict(list)
     offsets = {0: 100, 1: 200, 2: 300}
+    for partition, offset in offsets.items():
+        router.begin(partition, offset, None)
     ids: set[tuple[int, bytes]] = set()
     serial = 0
     for kind, one, other in steps:
@@ -318,7 +321,7 @@ def test_the_timer_wheel_agrees_with_a_list(steps: list[float | tuple[float]]) -
     )
 )
 def test_repeats_are_those_of_a_model_that_keeps_everything(steps: list[tuple[bytes | None, int, int]]) -> None:
-    repeats = Repeats()
+    repeats = Repeats(None)
     firsts: dict[bytes, tuple[int, int]] = {}
     timestamp_ms = 0
     for id_, records_between, ms in steps:
@@ -330,7 +333,7 @@ def test_repeats_are_those_of_a_model_that_keeps_everything(steps: list[tuple[by
             and repeats.records - known[0] <= REPEAT_RECORDS
             and timestamp_ms - known[1] <= REPEAT_SECONDS * 1_000
         )
-        assert repeats.is_repeat(id_, timestamp_ms) == within
+        assert repeats.is_repeat(id_, 0, timestamp_ms) == within
         if id_ is not None and not within:
             firsts[id_] = (repeats.records, timestamp_ms)
 

@@ -19,19 +19,24 @@ import uvloop
 from tidings.clock import SystemClock
 from tidings.config import GatewaySettings, JwtSettings, KafkaSettings, LogSettings, TopicSettings, load
 from tidings.config import warnings as setting_warnings
-from tidings.errors import ConfigError, DependencyError
+from tidings.errors import ConfigError
 from tidings.gateway.admin import serve_admin
 from tidings.gateway.arrival import Arrival
 from tidings.gateway.consumer import Consumer
 from tidings.gateway.handshake import Gatekeeper, Policy
 from tidings.gateway.keys import TokenKeys
+from tidings.gateway.log_edges import LogEdges
+from tidings.gateway.log_watch import LogWatch
 from tidings.gateway.node import SPARE_SOCKETS, Node, NodeLimits
+from tidings.gateway.readback import ReadBack
+from tidings.gateway.repeats import REPEAT_RECORDS, REPEAT_SECONDS
+from tidings.gateway.resumes import Log, ResumeLimits
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.gateway.workers import run_workers
 from tidings.kafka.connection import aiokafka_options
-from tidings.kafka.source import RecordSource
-from tidings.kafka.topics import topic_ids
+from tidings.kafka.source import History, RecordSource
+from tidings.kafka.topics import TopicIds
 from tidings.log import setup as setup_log
 from tidings.metrics import Metrics
 from tidings.tokens import verify
@@ -44,6 +49,9 @@ _FILES_KEPT_FREE: Final = 192 + SPARE_SOCKETS
 """Of the limit of open files: brokers, the admin port, log, and sockets that are only told to go away."""
 _BACKLOG: Final = 4096
 _HOUSEKEEPING_S: Final = 5.0
+_HISTORY: Final = History(age_s=2 * REPEAT_SECONDS, offsets=3 * REPEAT_RECORDS)
+"""Half of it to know the ids that a record may repeat, the other half to resume from. Offsets have holes."""
+_WARM_POLL_S: Final = 0.02
 _TLS_SHUTDOWN_S: Final = 2.0
 """How long a closed connection waits for its peer's farewell; uvloop's own would be 30 seconds of an open file."""
 
@@ -87,14 +95,40 @@ class Gateway:
             stats=stats,
             compress_min_bytes=gateway.compress_min_bytes,
         )
+        self._stats = stats
         self._consumer = Consumer(self.node, stats, self._clock, topics.modifications)
         self._source = RecordSource(
             aiokafka_options(kafka),
             [topics.modifications, topics.signals],
-            self._consumer.deliver,
+            self._consumer,
             linger_s=gateway.linger_ms / 1000,
             metadata_max_age_s=gateway.metadata_max_age_s,
+            history={topics.modifications: _HISTORY},
+            replaced=self._replaced,
         )
+        self._watch = LogWatch(
+            self._topic_id, topics.modifications, lambda: self._source.reconnects, self._on_log_changed
+        )
+        self._topic_ids = TopicIds(kafka)
+        self._older = ReadBack(
+            self._source.cluster,
+            topics.modifications,
+            self.node.router.repeats_of,
+            gateway.max_readbacks,
+            stats.read_back,
+        )
+        edges = LogEdges(
+            self._source.cluster, topics.modifications, lambda: list(self.node.router.positions), self._clock
+        )
+        self.node.resumes.older = self._older
+        self.node.resumes.log = Log(
+            stale=lambda: self._source.connected and self._watch.stale,
+            check=self._watch.check,
+            find_partitions=self._source.look_for_partitions,
+            ends=edges.ends,
+            starts=edges.starts,
+        )
+        self._reading: asyncio.Task[None] | None = None
         self._caught_up = False
         self._stopping = asyncio.Event()
         self._stack = AsyncExitStack()
@@ -110,7 +144,7 @@ class Gateway:
         if not self._keys.known:
             return "no token keys yet"
         if not self._caught_up:
-            return f"waiting for Kafka: {self._source.waiting_for}"
+            return f"waiting for Kafka: {self._source.waiting_for or 'reading the newest records'}"
         return None
 
     async def start(self) -> None:
@@ -133,12 +167,9 @@ class Gateway:
         self._stack.push_async_callback(self._keys.close)
         await self._source.start()
         self._stack.push_async_callback(self._source.close)
-        self.node.router.positions = {
-            number: offset
-            for (topic, number), offset in self._source.positions.items()
-            if topic == self._topics.modifications
-        }
-        self.node.router.log = await self._log_tag()
+        await self._watch.start()
+        self.node.router.log = self._watch.tag
+        await self._warm_up()
         tls = _tls(settings)
         self._server = await asyncio.get_running_loop().create_server(
             partial(Arrival, self.node),
@@ -159,7 +190,9 @@ class Gateway:
         """Read and route until `ask_to_stop`; raises what broke if something does."""
         async with asyncio.TaskGroup() as tasks:
             work = [
-                tasks.create_task(self._source.run(), name="source"),
+                tasks.create_task(self._keep_reading(), name="source"),
+                tasks.create_task(self._watch.run(), name="log-watch"),
+                tasks.create_task(self.node.resumes.run(), name="resumes"),
                 tasks.create_task(self.node.run(), name="timers"),
                 tasks.create_task(self._keep_house(), name="housekeeping"),
             ]
@@ -193,17 +226,36 @@ class Gateway:
         while True:
             await asyncio.sleep(_HOUSEKEEPING_S)
             self._consumer.tell_suppressed()
+            self.node.window.expire()
+            await self.node.resumes.look_at_waiting()
 
-    async def _log_tag(self) -> str:
-        """The topic's id where the broker has one; else its name, which is the best that can be known of it."""
+    async def _warm_up(self) -> None:
+        """Read the newest records before anybody connects: to resume from, and to know their ids."""
+        self._reading = asyncio.create_task(self._source.run(), name="source")
+        self._stack.push_async_callback(_cancelled, self._reading)
+        while not self._source.caught_up():
+            done, _ = await asyncio.wait([self._reading], timeout=_WARM_POLL_S)
+            for task in done:
+                task.result()
+        self.node.router.settle(self._clock.now() * 1000)
+        self._consumer.warming = False
+
+    async def _keep_reading(self) -> None:
+        if self._reading is not None:
+            await self._reading
+
+    async def _topic_id(self) -> str | None:
         name = self._topics.modifications
-        try:
-            ids = await asyncio.to_thread(topic_ids, self._kafka, [name])
-        except DependencyError as error:
-            log.warning("topic_id_unknown", topic=name, reason=str(error))
-            return name
-        # Base64 as Kafka writes it, but safe in the URL that a client brings it back in.
-        return (ids[name] or name).replace("+", "-").replace("/", "_")
+        return (await asyncio.to_thread(self._topic_ids.ask, [name]))[name]
+
+    async def _replaced(self) -> bool:
+        return await self._watch.check()
+
+    async def _on_log_changed(self, tag: str) -> None:
+        await self._source.start_anew(self._topics.modifications, partial(self._consumer.replaced, tag))
+        log.warning("topic_made_anew", topic=self._topics.modifications, log=tag)
+        self._older.forget()
+        self.node.resync_all("log_changed")
 
     def _publish_gauges(self) -> None:
         node, source, metrics = self.node, self._source, self.metrics
@@ -218,6 +270,11 @@ class Gateway:
         metrics.on_scrape("tidings_gateway_ready", lambda: self.not_ready() is None)
         metrics.on_scrape("tidings_gateway_kafka_up", lambda: source.connected)
         metrics.on_scrape("tidings_gateway_lag_records", lag)
+        metrics.on_scrape("tidings_gateway_window_bytes", lambda: node.window.bytes)
+        metrics.on_scrape("tidings_gateway_window_seconds", node.window.span_s)
+        metrics.on_scrape("tidings_gateway_held_connections", lambda: node.registry.held)
+        metrics.on_scrape("tidings_gateway_readback_cache_bytes", lambda: self._older.bytes)
+        metrics.on_scrape("tidings_gateway_readbacks_pending", lambda: self._older.reading)
 
 
 def _limits(settings: GatewaySettings) -> NodeLimits:
@@ -243,13 +300,26 @@ def _limits(settings: GatewaySettings) -> NodeLimits:
         slow_after_s=settings.slow_after_s,
         unsent_total_bytes=settings.max_unsent_total_bytes,
         socket_send_buffer_bytes=settings.socket_send_buffer_bytes,
+        window_bytes=settings.window_bytes,
+        window_s=settings.window_s,
         session=SessionLimits(
             ping_interval_s=settings.ping_interval_s,
             idle_timeout_s=settings.idle_timeout_s,
             frames_per_s=settings.max_client_frames_per_s,
             frames_burst=settings.max_client_frames_burst,
         ),
+        resume=ResumeLimits(
+            per_s=settings.max_resumes_per_s,
+            per_user_per_min=settings.max_resumes_per_user_per_min,
+            readback_bytes=settings.max_readback_bytes,
+            readback_timeout_s=settings.readback_timeout_s,
+        ),
     )
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from tidings.gateway.cursor import format_cursor
 from tidings.gateway.frames import Encoding, sse_chunk, sse_event
 from tidings.gateway.handshake import Accepted, watched_until
 from tidings.gateway.protocols import native
+from tidings.gateway.replay import Replay
 from tidings.gateway.session import Due, Session
 from tidings.gateway.wsframes import (
     ClientEvent,
@@ -20,6 +22,7 @@ from tidings.gateway.wsframes import (
     Opcode,
     ProtocolViolation,
     close_frame,
+    ping_frame,
     pong_frame,
     text_frame,
 )
@@ -35,8 +38,11 @@ _CLOSING_S: Final = 2.0
 """How long a peer may take to answer a close frame."""
 _REFILL_BYTES: Final = 262_144
 """Given to the transport at once when a socket takes more again."""
+_PATIENCE_S: Final = 0.25
+_PATIENCE_BYTES: Final = 4 * 1024 * 1024
 _ABNORMAL: Final = 1006
 _ORDERLY: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE})
+_RESUMABLE: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE, Encoding.SSE})
 
 
 class _State(Enum):
@@ -56,6 +62,7 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_due_at",
         "_frames",
+        "_greeted",
         "_node",
         "_session",
         "_state",
@@ -63,7 +70,9 @@ class Connection(asyncio.Protocol):
         "address",
         "close_code",
         "encoding",
+        "held",
         "inbox",
+        "replay",
     )
 
     def __init__(self, node: "Node", transport: asyncio.Transport, accepted: Accepted) -> None:
@@ -79,6 +88,11 @@ class Connection(asyncio.Protocol):
         self._backlog: Backlog | None = None
         self._due_at = 0.0
         self.inbox: list[bytes] = []
+        self.held = False
+        """It has a cursor that is not the node's: nothing is routed to it."""
+        self.replay: Replay | None = None
+        """What it has to get before it takes part."""
+        self._greeted = False
         self.encoding = int(accepted.encoding)
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
         self.close_code: int = _ABNORMAL
@@ -112,6 +126,8 @@ class Connection(asyncio.Protocol):
             for frame in inbox:
                 if not self._keep(frame):
                     break
+            else:
+                self._hold_back_if_slow()
         elif len(inbox) == 1:
             self._transport.write(inbox[0])
         elif inbox:
@@ -132,9 +148,10 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         if self._backlog is None and self._state is _State.OPEN:
             limits = self._node.limits
-            self._backlog = Backlog(
-                limits.unsent_bytes, limits.slow_unsent_bytes, limits.slow_after_s, self._node.clock.monotonic()
-            )
+            # One that can resume is never too far behind at once: it becomes a position in the window.
+            limit_bytes = 0 if self.encoding in _RESUMABLE else limits.unsent_bytes
+            now = self._node.clock.monotonic()
+            self._backlog = Backlog(limit_bytes, limits.slow_unsent_bytes, limits.slow_after_s, now)
             self._node.blocked.add(self)
 
     def resume_writing(self) -> None:
@@ -151,6 +168,8 @@ class Connection(asyncio.Protocol):
             if not backlog.bytes:
                 self._backlog = None
                 self._node.blocked.discard(self)
+                if self.replay is not None:
+                    self._node.resumes.ready(self)
                 return
             before = backlog.bytes
             frames = backlog.take(_REFILL_BYTES)
@@ -172,9 +191,15 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
         if self.encoding == Encoding.SSE:
             self._give_up_on_dead_peers()
-        self._transport.write(accepted.response + self._greeting(accepted))
-        node.registry.add(self)
+        resumes = bool(accepted.cursor) and self.encoding in _RESUMABLE
+        self.held = resumes
+        node.registry.add(self, held=resumes)
         self._wake_at(self._session.due_at)
+        if resumes:
+            self._transport.write(accepted.response)
+            node.resumes.begin(self, accepted)
+        else:
+            self._transport.write(accepted.response + self._greeting(node.router.positions, resumed=False))
         if rest:
             self.data_received(rest)
 
@@ -185,24 +210,81 @@ class Connection(asyncio.Protocol):
         if sock is not None and timeout_s and hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
-    def _greeting(self, accepted: Accepted) -> bytes:
-        """The first frames. A cursor is not resumed from: `$resync` says so."""
-        if self.encoding in (Encoding.PLAIN, Encoding.PLAIN_DEFLATE):
+    def _greeting(self, positions: Mapping[int, int], *, resumed: bool) -> bytes:
+        self._greeted = True
+        if self.encoding not in _RESUMABLE:
             return b""
         node = self._node
-        cursor = format_cursor(node.router.positions)
-        log = node.router.log
-        payload = native.welcome(
-            self.session_id, node.name, log, cursor, resumed=False, heartbeat_s=node.limits.session.ping_interval_s
+        welcome = native.welcome(
+            self.session_id,
+            node.name,
+            node.router.log,
+            format_cursor(positions),
+            resumed=resumed,
+            heartbeat_s=node.limits.session.ping_interval_s,
         )
-        payloads = [payload]
-        if accepted.cursor:
-            node.stats.resumed("resync")
-            payloads.append(native.resync("expired", log, cursor))
         if self.encoding == Encoding.SSE:
-            head = b"retry: %d\n\n" % _SSE_RETRY_MS
-            return sse_chunk(head + b"".join(sse_event(one, None) for one in payloads))
-        return b"".join(text_frame(one) for one in payloads)
+            return sse_chunk(b"retry: %d\n\n" % _SSE_RETRY_MS) + self._control(welcome)
+        return self._control(welcome)
+
+    def _control(self, payload: bytes) -> bytes:
+        return sse_chunk(sse_event(payload, None)) if self.encoding == Encoding.SSE else text_frame(payload)
+
+    # Resuming
+
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the socket takes more at once."""
+        return self._state is _State.OPEN and self._backlog is None
+
+    def welcome_back(self, replay: Replay) -> None:
+        """The cursor is good: from here on the connection gets what it missed."""
+        self.replay = replay
+        self._send(self._greeting(replay.positions, resumed=True))
+
+    def write_frames(self, frames: list[bytes]) -> None:
+        """Frames for this connection alone; for one that takes bytes."""
+        self._transport.writelines(frames)
+
+    def take_part(self) -> None:
+        """It is where the node is: live from now on."""
+        self._release()
+
+    def resync(self, reason: native.ResyncReason) -> None:
+        """Its cursor leads nowhere from here: say so, and go on from where the node is. For all but plain ones."""
+        if self._state is not _State.OPEN or self.encoding not in _RESUMABLE:
+            return
+        router = self._node.router
+        greeting = b"" if self._greeted else self._greeting(router.positions, resumed=False)
+        told = self._control(native.resync(reason, router.log, format_cursor(router.positions)))
+        self._release()
+        self._send(greeting + told)
+
+    def _release(self) -> None:
+        if self.held:
+            self.held = False
+            self.replay = None
+            self._node.registry.release(self)
+            self._node.resumes.forget(self)
+
+    def _hold_back_if_slow(self) -> None:
+        """Behind by more than a little: get the rest from the window when the socket takes it, not from memory."""
+        limits, backlog = self._node.limits, self._backlog
+        limit_bytes = limits.slow_unsent_bytes or limits.unsent_bytes
+        if backlog is None or self.held or self.encoding not in _RESUMABLE or not limit_bytes:
+            return
+        if backlog.bytes > limit_bytes:
+            self.held = True
+            self.replay = Replay(self.user, self._node.router.positions, self._node.clock.monotonic(), from_live=True)
+            self._node.registry.hold(self)
+            self._node.stats.held_back()
+
+    def _heartbeat(self) -> bytes:
+        if not self.held:
+            return self._node.heartbeat(self.encoding)
+        if self.replay is None:
+            return ping_frame()  # not greeted yet
+        return self._node.heartbeat_at(self.encoding, self.replay.positions)
 
     # Open
 
@@ -320,7 +402,7 @@ class Connection(asyncio.Protocol):
                 return
             if verdict is Due.PING and self._backlog is None:
                 # A blocked socket is not pinged: the pong could not come before the backlog is through.
-                self._transport.write(self._node.heartbeat(self.encoding))
+                self._transport.write(self._heartbeat())
                 if self.encoding == Encoding.SSE:
                     self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
             self._wake_at(self._session.due_at)
@@ -334,6 +416,16 @@ class Connection(asyncio.Protocol):
             return
         if backlog.check(now, self._transport.get_write_buffer_size()) is Verdict.CLOSE_SLOW:
             self.give_up("slow", "no progress")
+
+    def catches_up(self, now: float) -> bool:
+        """Whether it is far behind, cannot wait in the window, and takes bytes all the same."""
+        backlog = self._backlog
+        return (
+            backlog is not None
+            and not self.held
+            and backlog.bytes > (self._node.limits.unsent_bytes or _PATIENCE_BYTES) // 4
+            and now - backlog.progress_at < _PATIENCE_S
+        )
 
     def give_up(self, cause: str, reason: str) -> None:
         """Close as too slow; what waits is dropped and counted under `cause`."""
@@ -402,6 +494,9 @@ class Connection(asyncio.Protocol):
         node = self._node
         node.registry.remove(self)
         node.blocked.discard(self)
+        node.resumes.forget(self)
+        self.held = False
+        self.replay = None
         self._drop_backlog("gone")
         self.inbox.clear()
 

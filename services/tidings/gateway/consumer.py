@@ -1,4 +1,4 @@
-"""The loop that is the gateway: what Kafka gives is routed and written in slices, poison and damage are told."""
+"""What Kafka gives, routed and written in slices; poison and damage are told."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from tidings.clock import Clock
 from tidings.gateway.node import Node
 from tidings.gateway.router import Poison, Routed
 from tidings.gateway.stats import Stats
-from tidings.kafka.source import Fetched
+from tidings.kafka.source import Fetched, Partition
 from tidings.log_limit import LogLimiter
 
 __all__ = ["Consumer"]
@@ -22,6 +22,11 @@ SLICE_RECORDS: Final = 512
 SLICE_BYTES: Final = 4 * 1024 * 1024
 """A slice ends after this many records or bytes handed to connections; then sockets may drain before the next."""
 _STEP_RECORDS: Final = 64
+_LATE_MS: Final = 1_000
+"""Records older than this are an outage's, and nobody expects them at once: those who read may keep up."""
+_DRAIN_TURN_S: Final = 0.02
+_DRAIN_TURNS: Final = 25
+"""So a slice of an outage waits half a second at most for sockets that do take bytes."""
 
 
 class Consumer:
@@ -37,10 +42,31 @@ class Consumer:
         self._clock = clock
         self._modifications = modifications
         self._log_limiter = LogLimiter(limit=5, interval_s=10.0)
+        self._epoch = 0
+        self.warming = True
+        """Nobody is connected yet: records are only remembered, not counted as unheard."""
+
+    def begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
+        """See `Reader`."""
+        if partition.topic == self._modifications:
+            self._node.router.begin(partition.partition, offset, since_ms)
+
+    def jump(self, partition: Partition, offset: int, position: int) -> None:
+        """See `Reader`. Who is connected has missed something, or is on a log that was cut: their chain ends here."""
+        if partition.topic == self._modifications:
+            self._node.router.jump(partition.partition, position)
+            self._node.resync_all("expired" if position > offset else "ahead")
+
+    def replaced(self, log_tag: str) -> None:
+        """The topic was made anew; call it before `begin` is called for its partitions."""
+        self._epoch += 1
+        self._node.router.forget()
+        self._node.router.log = log_tag
 
     async def deliver(self, fetched: Sequence[Fetched]) -> None:
         """Route one fetch. Waits only between slices, which a fetch under normal load does not fill."""
         router = self._node.router
+        epoch = self._epoch
         routed = Routed()
         started = time.perf_counter()
         routed_records = 0
@@ -61,24 +87,43 @@ class Consumer:
             if topic != self._modifications:
                 router.route_signals(topic, partition, records, routed)
                 continue
+            if epoch != self._epoch:
+                continue  # read from a log that is no more
             for first in range(0, len(records), _STEP_RECORDS):
                 step = records[first : first + _STEP_RECORDS]
                 router.route_modifications(topic, partition, step, step[-1].offset + 1, routed)
                 routed_records += len(step)
                 if routed_records >= SLICE_RECORDS or routed.bytes >= SLICE_BYTES:
                     self._finish(routed, started)
-                    await asyncio.sleep(0)
+                    await self._pause(records[-1].timestamp)
                     routed, started, routed_records = Routed(), time.perf_counter(), 0
-            router.positions[partition] = part.next_offset
+                    if epoch != self._epoch:
+                        break
+            else:
+                router.route_modifications(topic, partition, (), part.next_offset, routed)
         self._finish(routed, started)
+
+    async def _pause(self, newest_ms: int) -> None:
+        """Let sockets drain between two slices: for a moment, and longer where an outage left much to catch up with."""
+        await asyncio.sleep(0)
+        if self._clock.now() * 1000 - newest_ms < _LATE_MS:
+            return
+        for _ in range(_DRAIN_TURNS):
+            if not self._node.draining_backlogs():
+                return
+            await asyncio.sleep(_DRAIN_TURN_S)
 
     def _finish(self, routed: Routed, started: float) -> None:
         stats = self._stats
         encoded = time.perf_counter()
         self._node.flush(routed.touched)
+        self._node.routed()
         flushed = time.perf_counter()
         stats.encode_s.observe(encoded - started)
         stats.flush_s.observe(flushed - encoded)
+        if self.warming:
+            stats.warmed(sum(routed.outcomes.values()))
+            return
         stats.routed(routed, self._clock.now() * 1000)
         self._node.disconnect(routed.disconnects)
         for poison in routed.poison:

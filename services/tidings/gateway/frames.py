@@ -33,6 +33,11 @@ class Encoding(IntEnum):
         """The `protocol` label of metrics."""
         return _PROTOCOLS[self]
 
+    @property
+    def resumable(self) -> bool:
+        """Whether its clients know where they are in the log."""
+        return self not in (Encoding.PLAIN, Encoding.PLAIN_DEFLATE)
+
 
 _PROTOCOLS = {
     Encoding.PLAIN: "plain",

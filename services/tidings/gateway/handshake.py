@@ -247,14 +247,15 @@ class Gatekeeper:
         ]
         if origin is not None:
             lines.extend(f"{name}: {value}" for name, value in cors(origin))
+        last_event_id = next(iter(request.headers.get_all("Last-Event-ID")), "")
         return Accepted(
             user=claims.user,
             address=self._address(request.headers, peer),
             encoding=Encoding.SSE,
             inflate=False,
             expires_at=self._expiry(claims, at_handshake_only, now),
-            cursor=next(iter(request.headers.get_all("Last-Event-ID")), "") or _first(query, "cursor"),
-            log=_first(query, "log"),
+            cursor=last_event_id or _first(query, "cursor"),
+            log="" if last_event_id else _first(query, "log"),
             response="\r\n".join([*lines, "", ""]).encode("latin-1"),
         )
 

@@ -3,24 +3,27 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from tidings.clock import Clock
 from tidings.closing import CloseCode
+from tidings.gateway.admission import Admission, refused_for_now
 from tidings.gateway.cursor import format_cursor, format_event_id
 from tidings.gateway.drain import WAVE_S, waves
 from tidings.gateway.frames import Encoding, sse_chunk
 from tidings.gateway.handshake import Accepted, Gatekeeper
 from tidings.gateway.protocols import native
-from tidings.gateway.refusals import Refused
+from tidings.gateway.protocols.native import ResyncReason
 from tidings.gateway.registry import Registry
+from tidings.gateway.resumes import ResumeLimits, Resumes
 from tidings.gateway.router import Disconnect, Router, Subscriber
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.gateway.timers import TimerWheel
+from tidings.gateway.window import Window
 from tidings.gateway.wsframes import ping_frame, text_frame
 
 if TYPE_CHECKING:
@@ -52,7 +55,10 @@ class NodeLimits:
     slow_after_s: float
     unsent_total_bytes: int
     socket_send_buffer_bytes: int
+    window_bytes: int
+    window_s: float
     session: SessionLimits
+    resume: ResumeLimits
 
 
 class Node:
@@ -84,7 +90,10 @@ class Node:
         self.clock = clock
         self.stats = stats
         self.registry: Registry[Subscriber] = Registry()
-        self.router = Router(self.registry, compress_min_bytes)
+        self.window = Window(limits.window_bytes, limits.window_s)
+        self.router = Router(self.registry, compress_min_bytes, self.window)
+        self.resumes = Resumes(self, self.window, limits.resume)
+        self._admission = Admission(limits, self.registry, clock.monotonic())
         self.wheel: TimerWheel[Connection | Arrival] = TimerWheel(TICK_S, clock.monotonic())
         self.blocked: set[Connection] = set()
         """Connections whose socket takes no more for now."""
@@ -104,21 +113,16 @@ class Node:
         return self._sessions
 
     def admit(self, accepted: Accepted) -> None:
-        """Apply the limits on open connections.
+        """Let a client in or not.
 
         Raises:
-            Refused: 503 draining or full, 429 too many of this user or address; with Retry-After.
+            Refused: 503 draining, and what `Admission` refuses.
         """
         if self.draining:
-            raise _refused(HTTPStatus.SERVICE_UNAVAILABLE, "draining", "This node is going down: try another.", 1)
-        limits = self.limits
-        registry = self.registry
-        if limits.connections and len(registry) >= limits.connections:
-            raise _refused(HTTPStatus.SERVICE_UNAVAILABLE, "node_full", "This node holds all it may.", 5)
-        if limits.connections_per_user and len(registry.connections_of(accepted.user)) >= limits.connections_per_user:
-            raise _refused(HTTPStatus.TOO_MANY_REQUESTS, "user_limit", "Too many connections of this user.", 30)
-        if limits.connections_per_address and registry.count_at(accepted.address) >= limits.connections_per_address:
-            raise _refused(HTTPStatus.TOO_MANY_REQUESTS, "address_limit", "Too many connections from this address.", 30)
+            raise refused_for_now(
+                HTTPStatus.SERVICE_UNAVAILABLE, "draining", "This node is going down: try another.", 1, 1
+            )
+        self._admission.check(accepted, self.clock.monotonic())
 
     def socket_closed(self) -> None:
         """A transport is gone."""
@@ -140,12 +144,31 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def settled(self) -> None:
+        """Wait until nothing of any connection waits."""
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def flush(self, touched: Iterable[Subscriber]) -> None:
         """One write per touched connection; then see that all backlogs together stay under their limit."""
         for subscriber in touched:
             subscriber.flush()
         if self.limits.unsent_total_bytes and self.backlog_bytes > self.limits.unsent_total_bytes:
             self._relieve()
+
+    def routed(self) -> None:
+        """A slice of records was routed and written."""
+        self.resumes.routed()
+
+    def resync_all(self, reason: ResyncReason) -> None:
+        """The chain of cursors that clients hold ends here, for all who hold one."""
+        for subscriber in list(self.registry):
+            subscriber.resync(reason)
+
+    def draining_backlogs(self) -> bool:
+        """Whether a connection that takes bytes is far behind."""
+        now = self.clock.monotonic()
+        return any(connection.catches_up(now) for connection in self.blocked)
 
     def disconnect(self, orders: Iterable[Disconnect]) -> None:
         """Obey the operator's orders."""
@@ -163,11 +186,14 @@ class Node:
         return frame
 
     def _heartbeat(self, encoding: int) -> bytes:
-        router = self.router
+        return self.heartbeat_at(encoding, self.router.positions)
+
+    def heartbeat_at(self, encoding: int, positions: Mapping[int, int]) -> bytes:
+        """The same for one connection that is elsewhere."""
         if encoding == Encoding.SSE:
-            return sse_chunk(b": \nid: " + format_event_id(router.log, router.positions).encode() + b"\n\n")
+            return sse_chunk(b": \nid: " + format_event_id(self.router.log, positions).encode() + b"\n\n")
         if encoding in (Encoding.V1, Encoding.V1_DEFLATE):
-            return ping_frame() + text_frame(native.checkpoint(format_cursor(router.positions)))
+            return ping_frame() + text_frame(native.checkpoint(format_cursor(positions)))
         return ping_frame()
 
     def tick(self, now: float) -> None:
@@ -225,9 +251,3 @@ class Node:
                 return
             left -= unsent[connection]
             connection.give_up("process_unsent", "the node's unsent bytes are at their limit")
-
-
-def _refused(status: HTTPStatus, error: str, reason: str, retry_after_s: int) -> Refused:
-    # Jitter, so that those who were refused together do not come back together.
-    retry = retry_after_s + random.randrange(retry_after_s + 1)  # noqa: S311
-    return Refused(status, error, reason, [("Retry-After", str(retry))])

@@ -12,8 +12,10 @@ from tidings.contract import control
 from tidings.contract.record import Record, decode, decode_signal
 from tidings.errors import ContractError
 from tidings.gateway.frames import Encoding, Encodings
+from tidings.gateway.protocols.native import ResyncReason
 from tidings.gateway.registry import Member, Registry
-from tidings.gateway.repeats import Repeats
+from tidings.gateway.repeats import Repeats, id_of
+from tidings.gateway.window import Window
 
 __all__ = ["Disconnect", "LogRecord", "Poison", "Routed", "Router", "Subscriber"]
 
@@ -50,6 +52,9 @@ class Subscriber(Member, Protocol):
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection."""
+
+    def resync(self, reason: ResyncReason) -> None:
+        """Say that the cursor leads nowhere any more, to those who hold one."""
 
     def leave(self) -> None:
         """End the connection because the node goes."""
@@ -105,18 +110,46 @@ class Router:
     Args:
         registry: Who is connected.
         compress_min_bytes: See `Encodings`.
+        window: Keeps what is routed, whoever is connected.
 
     Attributes:
         positions: The node's cursor: per partition of `modifications` the next offset to route.
-        log: Tag of the topic's identity, part of Server-Sent Events' ids.
+        log: Tag of the topic's identity, part of Server-Sent Events' ids. No dot is in it.
     """
 
-    def __init__(self, registry: Registry[Subscriber], compress_min_bytes: int) -> None:
+    def __init__(self, registry: Registry[Subscriber], compress_min_bytes: int, window: Window) -> None:
         self._registry = registry
-        self._compress_min_bytes = compress_min_bytes
+        self.compress_min_bytes = compress_min_bytes
+        self._window = window
         self._repeats: dict[int, Repeats] = {}
         self.positions: dict[int, int] = {}
         self.log = ""
+
+    def begin(self, partition: int, offset: int, since_ms: float | None) -> None:
+        """Records of a partition come from this offset on; `since_ms` as in `Repeats`."""
+        self.positions[partition] = offset
+        self._repeats[partition] = Repeats(since_ms)
+        self._window.begin(partition, offset)
+
+    def jump(self, partition: int, position: int) -> None:
+        """Records of a partition go on from there; what lies between was not seen."""
+        self.positions[partition] = position
+        self._window.begin(partition, position)
+
+    def forget(self) -> None:
+        """The topic is another one: nothing known of its partitions holds."""
+        self.positions.clear()
+        self._repeats.clear()
+        self._window.clear()
+
+    def settle(self, now_ms: float) -> None:
+        """All that was in the log at the start has been routed; what comes is as young as `now_ms`."""
+        for partition, repeats in self._repeats.items():
+            repeats.settle(self.positions[partition], now_ms)
+
+    def repeats_of(self, partition: int) -> Repeats:
+        """What is known of repeated ids in a partition that was begun."""
+        return self._repeats[partition]
 
     def route_modifications(
         self, topic: str, partition: int, records: Sequence[LogRecord], next_offset: int, routed: Routed
@@ -124,17 +157,16 @@ class Router:
         """Put the frames of these records into the inboxes of their receivers' connections, for one later flush.
 
         The partition's position ends at `next_offset`, which may be past the last record: the log has holes.
-        Cost: one decode per record; per record with a connected receiver one frame per encoding in use; per delivery
-        two appends. Nothing for receivers who are not here.
+        Cost: one decode per record, and what the window takes to keep it; per record with a connected receiver one
+        frame per encoding in use; per delivery an append. Nothing else for receivers who are not here.
         """
-        repeats = self._repeats.get(partition)
-        if repeats is None:
-            repeats = self._repeats[partition] = Repeats()
+        repeats = self._repeats[partition]
         positions = self.positions
+        window = self._window
         for record in records:
             offset = record.offset
             positions[partition] = offset + 1
-            repeats.records += 1
+            repeats.at(offset, record.timestamp)
             value = record.value
             if value is None:
                 routed.count("null")
@@ -146,11 +178,20 @@ class Router:
                 routed.poison.append(Poison(topic, partition, offset, error.reason, error.detail))
                 continue
             # Only now: the id of a refused record must not hide the good one that its producer sends next.
-            if record.headers and repeats.is_repeat(_id_of(record), record.timestamp):
+            if record.headers and repeats.is_repeat(id_of(record.headers), offset, record.timestamp):
                 routed.count("repeat")
                 continue
+            # While it is not sure which records are repeats, none may be given to those who resume.
+            if repeats.exact_from is not None:
+                if repeats.exact_from == offset:
+                    window.begin(partition, offset)
+                window.append(partition, offset, value, modification.receivers, record.timestamp)
             self._deliver(modification, f"{partition}:{offset + 1}", record.timestamp, routed)
         positions[partition] = next_offset
+        if repeats.exact_from is None:
+            window.begin(partition, next_offset)
+        else:
+            window.advance(partition, next_offset)
 
     def route_signals(self, topic: str, partition: int, records: Sequence[LogRecord], routed: Routed) -> None:
         """The same for `signals`: no positions, no repeats; names that start with `$` are orders to the gateway."""
@@ -176,7 +217,7 @@ class Router:
             if not audience or not (here := audience.keys() & receivers):
                 continue
             if encodings is None:
-                encodings = Encodings(record.type, record.data, at, self.log, self.positions, self._compress_min_bytes)
+                encodings = Encodings(record.type, record.data, at, self.log, self.positions, self.compress_min_bytes)
             frame = encodings.frame(encoding)
             # This runs once per delivery and is most of what a delivery costs in Python: all that can be is done in C.
             subscribers = list(chain.from_iterable(map(audience.__getitem__, here)))
@@ -208,10 +249,3 @@ class Router:
             for subscriber in self._registry.connections_of(user):
                 if not order.session or subscriber.session_id == order.session:
                     routed.disconnects.append(Disconnect(subscriber, order.reason))
-
-
-def _id_of(record: LogRecord) -> bytes | None:
-    for name, value in record.headers:
-        if name == "id":
-            return value or None
-    return None

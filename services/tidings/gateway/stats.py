@@ -26,6 +26,7 @@ class Stats:
         self.delivery_s = metrics.histogram("tidings_gateway_delivery_seconds")
         self.encode_s = metrics.histogram("tidings_gateway_encode_seconds")
         self.flush_s = metrics.histogram("tidings_gateway_flush_seconds")
+        self.resume_s = metrics.histogram("tidings_gateway_resume_seconds")
         self.loop_delay_s = metrics.histogram("tidings_gateway_loop_delay_seconds")
 
     def routed(self, routed: Routed, now_ms: float) -> None:
@@ -56,6 +57,28 @@ class Stats:
     def resumed(self, outcome: str) -> None:
         """A connection came with a cursor."""
         self._metrics.counter("tidings_gateway_resumes_total", outcome=outcome).value += 1
+
+    def window_lookup(self, result: str) -> None:
+        """A cursor was looked for in the window."""
+        self._metrics.counter("tidings_gateway_window_lookups_total", result=result).value += 1
+
+    def replayed(self, encoding: int, frames: int, size: int) -> None:
+        """Frames of missed records were written to one connection."""
+        self._metrics.counter("tidings_gateway_replayed_total").value += frames
+        self._deliveries[encoding].value += frames
+        self._sent_bytes.value += size
+
+    def held_back(self) -> None:
+        """A slow connection became a position in the window."""
+        self._metrics.counter("tidings_gateway_held_back_total").value += 1
+
+    def read_back(self, size: int) -> None:
+        """Older records were read from Kafka."""
+        self._metrics.counter("tidings_gateway_readback_bytes_total").value += size
+
+    def warmed(self, records: int) -> None:
+        """Records of before the start were remembered."""
+        self._metrics.counter("tidings_gateway_records_total", outcome="warmed").value += records
 
     def client_frame(self, kind: str) -> None:
         """A client sent something."""

@@ -197,7 +197,50 @@ class GatewaySettings(SettingsGroup):
     window_bytes: ByteCount = Field(
         default=67_108_864,
         ge=0,
-        description="Bytes of the newest records kept to resume from; reserved, nothing is kept yet.",
+        description="Bytes of the newest records kept in memory to resume from; the oldest go first.",
+        json_schema_extra=_limit("tidings_gateway_window_bytes", "none is kept"),
+    )
+    window_s: float = Field(
+        default=3_600,
+        gt=0,
+        le=604_800,
+        description="Records that are this many seconds older than the newest are not kept either.",
+        json_schema_extra=_limit("tidings_gateway_window_seconds"),
+    )
+    max_resumes_per_s: float = Field(
+        default=500,
+        ge=0,
+        le=100_000,
+        description="Clients with a cursor that are let in per second, then 503 with Retry-After.",
+        json_schema_extra=_limit(_REFUSED, "no limit"),
+    )
+    max_resumes_per_user_per_min: float = Field(
+        default=60,
+        ge=0,
+        le=100_000,
+        description="And of one user per minute, then 429 with Retry-After.",
+        json_schema_extra=_limit(_REFUSED, "no limit"),
+    )
+    max_readback_bytes: ByteCount = Field(
+        default=67_108_864,
+        ge=0,
+        description="Bytes of records older than the window that are searched in Kafka for one user per minute, then"
+        " `$resync` (budget).",
+        json_schema_extra=_limit("tidings_gateway_resumes_total", "none are"),
+    )
+    max_readbacks: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="Reads of such records at once; the others wait.",
+        json_schema_extra=_limit("tidings_gateway_readbacks_pending"),
+    )
+    readback_timeout_s: float = Field(
+        default=30,
+        gt=0,
+        le=600,
+        description="Seconds that one resume may wait for such reads, all together, then `$resync` (budget).",
+        json_schema_extra=_limit("tidings_gateway_resumes_total"),
     )
     metadata_max_age_s: float = Field(
         default=5, ge=0.1, le=30, description="Seconds after which Kafka is asked for new partitions."

@@ -136,6 +136,33 @@ class Cluster:
         """
         return await self._client.send(node_id, request, group=ConnectionGroup.COORDINATION)
 
+    async def fetch_once(self, partition: Partition, offset: int, max_bytes: int) -> Any:
+        """Read a piece of one partition, `read_committed`, without waiting for what is not there yet.
+
+        Returns:
+            Error code, data and aborted transactions, as in a fetch's answer.
+        Raises:
+            One of `AWAY`.
+        """
+        leader = self.leader(partition)
+        if leader is None:
+            raise BrokerUnavailable(f"{partition.topic}/{partition.partition} has no leader")
+        asked = [(partition.topic, [(partition.partition, offset, max_bytes)])]
+        response = await self._client.send(leader, FetchRequest(0, 1, max_bytes, _READ_COMMITTED, asked))
+        for _, answers in response.topics:
+            for _, error_code, _, _, _, aborted, *_, data in answers:
+                return error_code, bytes(data), aborted
+        raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: an empty answer")
+
+    async def refresh(self) -> None:
+        """Fetch metadata now, so that `partitions` and `leader` are as the brokers see them.
+
+        Raises:
+            One of `AWAY`.
+        """
+        if not await self._client.force_metadata_update():
+            raise BrokerUnavailable("no broker tells its metadata")
+
     async def find_again(self, *, silent: bool) -> None:
         """Call now and then with whether the brokers are silent; after a while of that the bootstrap names are asked.
 

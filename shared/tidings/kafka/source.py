@@ -6,10 +6,11 @@ Built on aiokafka's connections, metadata and record parser, not on its `AIOKafk
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiokafka.errors as kafka_errors
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
@@ -20,7 +21,7 @@ from tidings.kafka.cluster import AWAY, Cluster, Start
 from tidings.kafka.fetch_session import FetchSession, Partition
 from tidings.kafka.pacing import Pacer
 
-__all__ = ["Fetched", "Partition", "RecordSource"]
+__all__ = ["Fetched", "History", "Partition", "Reader", "RecordSource"]
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,36 @@ class Fetched:
     skipped: Sequence[SkippedRange]
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """How far before the end of a topic reading starts.
+
+    Attributes:
+        age_s: Records of this age, by the broker's clock against ours, are read again.
+        offsets: But no more than this many offsets of a partition.
+    """
+
+    age_s: float
+    offsets: int
+
+
+class Reader(Protocol):
+    """Who is told what a source reads. The calls for one partition come in order and never at once."""
+
+    def begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
+        """Reading starts here: at the start, with a partition that was added, or with a topic that was made anew.
+
+        Args:
+            since_ms: All that came to the partition from this time on will be shown. None: everything it ever held.
+        """
+
+    def jump(self, partition: Partition, offset: int, position: int) -> None:
+        """Reading goes on from `position` in place of `offset`: what is between them, if anything, was lost."""
+
+    async def deliver(self, fetched: Sequence[Fetched]) -> None:
+        """What one fetch brought, at least one partition; awaited before the next fetch from that broker."""
+
+
 class RecordSource:
     """Reads every partition of its topics, `read_committed`, from the end; partitions added later from their beginning.
 
@@ -57,8 +88,10 @@ class RecordSource:
     Args:
         options: aiokafka's connection options (`tidings.kafka.connection.aiokafka_options`).
         topics: Topics to read; all must exist, or `start` waits for them.
-        deliver: Awaited with what each fetch brought, at least one partition, before the next fetch from that broker:
-            that is the only backpressure. Partitions come in order, each from one broker at a time.
+        reader: Told everything. That `deliver` is awaited before the next fetch is the only backpressure.
+        history: Topics that are read from before their end.
+        replaced: Asked, in bounded time, when a position is out of its log: whether the topic is another one now. If it
+            is, whoever answers has called `start_anew`.
         linger_s: The longest pause between two fetches from a broker while records flow; see `pacing`.
         metadata_max_age_s: New partitions and leaders are noticed within this time.
     """
@@ -67,13 +100,18 @@ class RecordSource:
         self,
         options: Mapping[str, Any],
         topics: Sequence[str],
-        deliver: Callable[[Sequence[Fetched]], Awaitable[None]],
+        reader: Reader,
         *,
         linger_s: float,
         metadata_max_age_s: float,
+        history: Mapping[str, History] | None = None,
+        replaced: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        self._cluster = Cluster(options, topics, metadata_max_age_s)
-        self._deliver = deliver
+        self.cluster = Cluster(options, topics, metadata_max_age_s)
+        self._reader = reader
+        self._history = history or {}
+        self._replaced = replaced
+        self._epoch = 0
         self._linger_s = linger_s
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._led: dict[int, list[Partition]] = {}
@@ -82,10 +120,13 @@ class RecordSource:
         self._stuck: dict[Partition, int] = {}
         self._last_ms: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
+        self._ends_at_start: dict[Partition, int] = {}
         self.positions: dict[Partition, int] = {}
         """Next offset to read of every partition known."""
         self.connected = False
         """Whether the last fetch, of any broker, was answered."""
+        self.reconnects = 0
+        """How often a broker answered again after it had not."""
         self.waiting_for: str | None = "the first answer"
         """What `start` waits for, in words; None once it is there."""
 
@@ -104,10 +145,17 @@ class RecordSource:
             before_sleep=self._tell_wait,
         ):
             with attempt:
-                await self._cluster.open()
-                await self._adopt(self._cluster.partitions(), Start.LATEST)
+                await self.cluster.open()
+                known = self.cluster.partitions()
+                await self._adopt([one for one in known if one.topic not in self._history], Start.LATEST)
+                for topic, history in self._history.items():
+                    await self._adopt_with_history([one for one in known if one.topic == topic], history)
         self.connected = True
         self.waiting_for = None
+
+    def caught_up(self) -> bool:
+        """Whether everything that was in the log when reading started has been handed over."""
+        return all(self.positions.get(partition, end) >= end for partition, end in self._ends_at_start.items())
 
     async def run(self) -> None:
         """Read until cancelled. Call after `start`. Outages are waited out; positions stay."""
@@ -116,7 +164,7 @@ class RecordSource:
                 self._tend_readers()
                 await asyncio.sleep(_WATCH_S)
                 await self._adopt_added()
-                await self._cluster.find_again(silent=not self.connected)
+                await self.cluster.find_again(silent=not self.connected)
         finally:
             for task in self._readers.values():
                 task.cancel()
@@ -125,20 +173,70 @@ class RecordSource:
 
     async def close(self) -> None:
         """Close all connections to brokers."""
-        await self._cluster.close()
+        await self.cluster.close()
 
     # Positions
 
     async def _adopt(self, partitions: Sequence[Partition], start: Start) -> None:
         now_ms = int(time.time() * 1000)
-        for partition, offset in (await self._cluster.offsets(partitions, start)).items():
+        for partition, offset in (await self.cluster.offsets(partitions, start)).items():
             if offset is None:
                 raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: no offset")
-            self.positions[partition] = offset
-            self._last_ms[partition] = now_ms - _CLOCKS_APART_MS
+            self._begin(partition, offset, None if start is Start.EARLIEST else now_ms)
+
+    async def _adopt_with_history(self, partitions: Sequence[Partition], history: History) -> None:
+        since_ms = int((time.time() - history.age_s) * 1000)
+        ends = await self.cluster.offsets(partitions, Start.LATEST)
+        oldest = await self.cluster.offsets(partitions, Start.EARLIEST)
+        aged = await self.cluster.offsets(partitions, since_ms)
+        for partition in partitions:
+            end, first, young = ends[partition], oldest[partition], aged[partition]
+            if end is None or first is None:
+                raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: no offset")
+            offset = min(end, max(first, end if young is None else young))
+            shown_since: float | None = since_ms
+            if offset < end - history.offsets:
+                offset, shown_since = end - history.offsets, math.inf
+            if offset <= first:
+                offset, shown_since = first, None
+            self._ends_at_start[partition] = end
+            self._begin(partition, offset, shown_since)
+
+    def _begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
+        self.positions[partition] = offset
+        self._last_ms[partition] = int(time.time() * 1000) - _CLOCKS_APART_MS
+        self._reader.begin(partition, offset, since_ms)
+
+    async def start_anew(self, topic: str, forget: Callable[[], None]) -> None:
+        """The topic was deleted and made anew: read all of it, whatever its number of partitions is now.
+
+        Args:
+            forget: Called just before reading begins again.
+        Raises:
+            One of `AWAY`, and then nothing has changed.
+        """
+        await self.cluster.refresh()
+        partitions = [one for one in self.cluster.partitions() if one.topic == topic]
+        oldest = await self.cluster.offsets(partitions, Start.EARLIEST)
+        forget()
+        self._epoch += 1  # what is being fetched was asked for with positions of the old topic
+        for gone in [one for one in self.positions if one.topic == topic]:
+            del self.positions[gone]
+        for partition in partitions:
+            self._begin(partition, oldest[partition] or 0, None)
+        self._tend_readers()
+
+    async def look_for_partitions(self) -> None:
+        """Fetch metadata now and start to read what was added.
+
+        Raises:
+            One of `AWAY`.
+        """
+        await self.cluster.refresh()
+        await self._adopt_added()
 
     async def _adopt_added(self) -> None:
-        added = [partition for partition in self._cluster.partitions() if partition not in self.positions]
+        added = [partition for partition in self.cluster.partitions() if partition not in self.positions]
         if not added:
             return
         try:
@@ -158,19 +256,20 @@ class RecordSource:
         """
         position = self.positions[partition]
         try:
-            oldest = (await self._cluster.offsets([partition], Start.EARLIEST))[partition]
+            oldest = (await self.cluster.offsets([partition], Start.EARLIEST))[partition]
             going_on = oldest
             if oldest is not None and position > oldest:
                 younger_ms = self._last_ms[partition] + 1
-                going_on = (await self._cluster.offsets([partition], younger_ms))[partition]
+                going_on = (await self.cluster.offsets([partition], younger_ms))[partition]
                 if going_on is None:
-                    going_on = (await self._cluster.offsets([partition], Start.LATEST))[partition]
+                    going_on = (await self.cluster.offsets([partition], Start.LATEST))[partition]
         except AWAY as error:
             log.warning("%s/%d: position out of range, and no answer yet: %s", *partition, error)
             return
         if going_on is not None:
             log.error("%s/%d: offset %d is out of range; going on from %d", *partition, position, going_on)
             self.positions[partition] = going_on
+            self._reader.jump(partition, position, going_on)
 
     # Reading
 
@@ -178,7 +277,7 @@ class RecordSource:
         """See that every broker that leads something is read from, and which partitions are whose."""
         led: dict[int, list[Partition]] = {}
         for partition in self.positions:
-            leader = self._cluster.leader(partition)
+            leader = self.cluster.leader(partition)
             if leader is not None:
                 led.setdefault(leader, []).append(partition)
         self._led = led
@@ -204,7 +303,7 @@ class RecordSource:
                 fetched = await self._fetch(node_id, wanted)
                 answered_at = time.perf_counter()
                 if fetched:
-                    await self._deliver(fetched)
+                    await self._reader.deliver(fetched)
             finally:
                 in_flight.difference_update(wanted)
             if fetched is None:
@@ -223,19 +322,24 @@ class RecordSource:
     async def _fetch(self, node_id: int, wanted: Sequence[Partition]) -> list[Fetched] | None:
         """One fetch. None: the broker did not answer. Positions move before the records are handed over."""
         session = self._sessions.setdefault(node_id, FetchSession())
+        epoch = self._epoch
         request = session.request(wanted, self.positions)
         try:
-            response = await self._cluster.fetch(node_id, request)
+            response = await self.cluster.fetch(node_id, request)
         except AWAY as error:
             session.reset()
             if self.connected:
                 log.warning("broker %s does not answer a fetch: %r", node_id, error)
             self.connected = False
-            self._cluster.look_again()
+            self.cluster.look_again()
             return None
         if not self.connected:
             log.info("broker %s answers again", node_id)
+            self.reconnects += 1
         self.connected = True
+        if epoch != self._epoch:
+            session.reset()
+            return []
         fetched: list[Fetched] = []
         failed: list[tuple[Partition, int]] = []
         if session.accepts(response):
@@ -250,6 +354,8 @@ class RecordSource:
                         fetched.append(part)
         for partition, error_code in failed:
             await self._on_error(partition, error_code)
+            if epoch != self._epoch:
+                return []
         return fetched
 
     def _decode(self, partition: Partition, data: bytes, aborted: Any, end: int) -> Fetched | None:
@@ -274,10 +380,11 @@ class RecordSource:
     async def _on_error(self, partition: Partition, error_code: int) -> None:
         error = kafka_errors.for_code(error_code)
         if error is kafka_errors.OffsetOutOfRangeError:
-            await self._find_position_again(partition)
+            if self._replaced is None or not await self._replaced():
+                await self._find_position_again(partition)
             return
         log.warning("%s/%d: %s", *partition, error.__name__)
-        self._cluster.look_again()
+        self.cluster.look_again()
         await asyncio.sleep(_RETRY_S)
 
     def _tell_wait(self, attempt: RetryCallState) -> None:

@@ -21,7 +21,7 @@ from tidings.config import KafkaSettings, TopicSettings
 from tidings.errors import BrokerUnavailable
 from tidings.kafka.connection import librdkafka_options
 
-__all__ = ["ROLES", "SPECS", "Role", "TopicSpec", "check", "create", "specs", "topic_ids"]
+__all__ = ["ROLES", "SPECS", "Role", "TopicIds", "TopicSpec", "check", "create", "specs", "topic_ids"]
 
 Role = Literal["modifications", "signals", "sessions", "notifications", "dead_letter"]
 
@@ -48,6 +48,8 @@ SPECS: Final[Mapping[Role, Mapping[str, str]]] = {
 """What each topic needs beyond the broker's defaults and `_COMMON`, as Kafka's topic settings."""
 
 _MAX_REPLICATION: Final = 3
+_LATE_S: Final = 1.0
+"""A broker may hear of a topic this much later than the one that was asked to make it."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,13 @@ def check(
         BrokerUnavailable: No answer in time.
     """
     client = _client(kafka)
-    existing, brokers, administered = _metadata(client, kafka, timeout_s)
     wanted = specs(topics, roles)
+    deadline = time.monotonic() + _LATE_S
+    while True:
+        existing, brokers, administered = _metadata(client, kafka, timeout_s)
+        if all(spec.name in existing for spec in wanted) or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
     found = [spec for spec in wanted if spec.name in existing]
     problems = [
         f"topic {spec.name} is missing; `tidings topics create` makes it"
@@ -172,7 +179,24 @@ def topic_ids(kafka: KafkaSettings, names: Collection[str], *, timeout_s: float 
     Raises:
         BrokerUnavailable: No answer in time.
     """
-    client = _client(kafka)
+    return TopicIds(kafka).ask(names, timeout_s=timeout_s)
+
+
+class TopicIds:
+    """The same for those who ask again and again: one connection stays."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._kafka = kafka
+        self._client = _client(kafka)
+
+    def ask(self, names: Collection[str], *, timeout_s: float = 10) -> dict[str, str | None]:
+        """See `topic_ids`."""
+        return _topic_ids(self._client, self._kafka, names, timeout_s)
+
+
+def _topic_ids(
+    client: AdminClient, kafka: KafkaSettings, names: Collection[str], timeout_s: float
+) -> dict[str, str | None]:
     ids: dict[str, str | None] = dict.fromkeys(names)
     _, _, administered = _metadata(client, kafka, timeout_s)
     if not administered or not names:

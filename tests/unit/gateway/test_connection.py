@@ -86,15 +86,15 @@ def test_an_event_stream_is_welcomed_and_told_when_to_retry() -> None:
 
 def test_a_cursor_that_can_not_be_honoured_is_answered_with_resync_after_the_welcome() -> None:
     party = Party()
-    for path, lines in (("/ws?cursor=0:1&log=log1", [V1]), ("/sse?cursor=0:1", [])):
+    for path, lines in (("/ws?cursor=0:-1&log=log1", [V1]), ("/sse?cursor=0:1", [])):
         alice = party.connect("alice", path, *lines)
         if path.startswith("/ws"):
             payloads = [frame.json for frame in server_frames(alice.sent)]
         else:
             payloads = [json.loads(data) for data, _ in parse_sse(unchunked(alice.sent))]
         assert [payload["type"] for payload in payloads] == ["$welcome", "$resync"]
-        assert payloads[1]["data"] == {"reason": "expired", "log": "log1", "cursor": "0:10,1:20"}
-    assert party.count("tidings_gateway_resumes_total", outcome="resync") == 2
+        assert payloads[1]["data"] == {"reason": "invalid", "log": "log1", "cursor": "0:10,1:20"}
+    assert party.count("tidings_gateway_resumes_total", outcome="invalid") == 2
 
 
 def test_a_request_may_come_byte_by_byte() -> None:

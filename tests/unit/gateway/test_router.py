@@ -7,6 +7,7 @@ from tests.vectors import records
 from tidings.gateway.frames import Encoding
 from tidings.gateway.registry import Registry
 from tidings.gateway.router import Routed, Router, Subscriber
+from tidings.gateway.window import Window
 
 TOPIC = "modifications"
 
@@ -18,7 +19,7 @@ class Fleet:
         self.registry: Registry[Subscriber] = Registry()
         for member in members:
             self.registry.add(member)
-        self.router = Router(self.registry, compress_min_bytes=512)
+        self.router = Router(self.registry, compress_min_bytes=512, window=Window(1 << 20, 3600))
 
     def route(self, *values: bytes | LogEntry | None, partition: int = 0, first: int = 0) -> Routed:
         entries = [
@@ -26,6 +27,8 @@ class Fleet:
             for index, value in enumerate(values)
         ]
         routed = Routed()
+        if partition not in self.router.positions:
+            self.router.begin(partition, entries[0].offset, None)
         self.router.route_modifications(TOPIC, partition, entries, entries[-1].offset + 1, routed)
         self._flush(routed)
         return routed
@@ -118,7 +121,8 @@ def test_an_events_id_is_the_cursor_with_this_record_and_not_with_later_ones() -
     alice = Member("alice", Encoding.SSE)
     fleet = Fleet(alice)
     fleet.router.log = "L"
-    fleet.router.positions = {0: 0, 1: 9}
+    for partition, offset in {0: 0, 1: 9}.items():
+        fleet.router.begin(partition, offset, None)
     fleet.route(record(["alice"]), record(["alice"]), first=4)
     assert [chunk.split(b"id: ")[1].split(b"\n")[0] for chunk in alice.got] == [b"L.5.9", b"L.6.9"]
 
@@ -128,6 +132,7 @@ def test_holes_in_the_log_are_no_loss() -> None:
     fleet = Fleet(alice)
     routed = Routed()
     entries = [LogEntry(3, record(["alice"])), LogEntry(9, record(["alice"]))]
+    fleet.router.begin(0, 3, None)
     fleet.router.route_modifications(TOPIC, 0, entries, 15, routed)
     assert fleet.router.positions == {0: 15}
     alice.flush()

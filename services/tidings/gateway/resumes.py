@@ -1,0 +1,322 @@
+"""Connections that show a cursor: it is checked, what they missed is given to them in turn, then they take part."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from tidings.gateway.allowance import Allowances
+from tidings.gateway.cursor import InvalidCursor, parse_cursor, parse_event_id
+from tidings.gateway.frames import Encoding, Encodings
+from tidings.gateway.handshake import Accepted
+from tidings.gateway.protocols.native import ResyncReason
+from tidings.gateway.readback import Expired, ReadBack
+from tidings.gateway.replay import Replay
+from tidings.gateway.window import Segment, Window
+from tidings.kafka.cluster import AWAY
+
+if TYPE_CHECKING:
+    from tidings.gateway.connection import Connection
+    from tidings.gateway.node import Node
+
+__all__ = ["Log", "ResumeLimits", "Resumes"]
+
+log = structlog.get_logger(__name__)
+
+STEP_BYTES: Final = 262_144
+"""Written to one connection at once, then it is the next one's turn."""
+STEP_EFFORT: Final = 1_000
+"""Records searched for one connection at once: about a millisecond."""
+_TURN_S: Final = 0.003
+"""Replaying goes on for this long before live records and other connections are looked after."""
+_INSPECT_S: Final = 5.0
+_AHEAD_TRIES: Final = 4
+_AHEAD_WAIT_S: Final = 0.5
+"""A new leader may not know for a moment how far its log is committed."""
+_RETRY_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeLimits:
+    """Limits on resuming; 0 means no limit but for `readback_bytes`.
+
+    Attributes:
+        per_s: Resumes that the node takes in per second; the others are told when to come again.
+        per_user_per_min: And of one user per minute.
+        readback_bytes: Of older records read from Kafka for one user per minute. 0: none is.
+        readback_timeout_s: A resume may wait this long for such reads, all together.
+    """
+
+    per_s: float
+    per_user_per_min: float
+    readback_bytes: int
+    readback_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What is asked of the topic itself. The functions raise what `AWAY` names when no broker answers.
+
+    Attributes:
+        stale: Whether the brokers were away since it was last asked whether the topic is still the same.
+        check: Ask that.
+        find_partitions: See whether partitions were added, and start to read them.
+        ends: The ends of all partitions that the node reads, as a reader of committed records sees them.
+        starts: The first offsets that they still hold.
+    """
+
+    stale: Callable[[], bool]
+    check: Callable[[], Awaitable[bool]]
+    find_partitions: Callable[[], Awaitable[None]]
+    ends: Callable[[], Awaitable[Mapping[int, int]]]
+    starts: Callable[[], Awaitable[Mapping[int, int]]]
+
+
+class Resumes:
+    """All connections of a node that are not where it is. They are held: nothing is routed to them meanwhile.
+
+    In one event loop "everything missed is written, now take part" is one step, and that is where gaplessness comes
+    from. A connection whose cursor is ahead of the node waits here until the node has come as far.
+    """
+
+    def __init__(self, node: "Node", window: Window, limits: ResumeLimits) -> None:
+        self._node = node
+        self._window = window
+        self._limits = limits
+        self._budgets = Allowances(limits.readback_bytes / 60, limits.readback_bytes)
+        self._ready: deque[Connection] = deque()
+        self._waiting: set[Connection] = set()
+        self._work = asyncio.Event()
+        self.log: Log | None = None
+        self.older: ReadBack | None = None
+
+    # From the cursor to a replay
+
+    def begin(self, connection: "Connection", accepted: Accepted) -> None:
+        """Decide on the cursor, at once if the brokers need not be asked. The connection is held and not greeted."""
+        since = self._node.clock.monotonic()
+        try:
+            tag, positions = _parse(accepted)
+        except InvalidCursor:
+            self._refuse(connection, "invalid")
+            return
+        router = self._node.router
+        known = router.positions
+        if (
+            tag == router.log
+            and not (self.log is not None and self.log.stale())
+            and positions.keys() <= known.keys()
+            and all(
+                (self._window.start(partition) or 0) <= positions.get(partition, 0) <= position
+                for partition, position in known.items()
+            )
+        ):
+            self._node.stats.window_lookup("hit")
+            self._start(connection, Replay(connection.user, positions, since))
+            return
+        self._node.spawn(self._inspect(connection, tag, positions, since))
+
+    async def _inspect(self, connection: "Connection", tag: str, positions: dict[int, int], since: float) -> None:
+        reason: ResyncReason | None = None
+        try:
+            async with asyncio.timeout(_INSPECT_S):
+                reason = await self._fault(tag, positions)
+        except (TimeoutError, *AWAY) as error:
+            # The brokers do not answer. What can't be checked is believed: records are only ever read from the log.
+            log.warning("cursor_not_checked", reason=repr(error))
+            reason = "log_changed" if tag != self._node.router.log else None
+        if not connection.held:
+            return
+        if reason is not None:
+            self._refuse(connection, reason)
+        else:
+            self._start(connection, Replay(connection.user, positions, since))
+
+    async def _fault(self, tag: str, positions: Mapping[int, int]) -> ResyncReason | None:
+        topic, router = self.log, self._node.router
+        if topic is None:
+            return "log_changed" if tag != router.log else None
+        if tag != router.log or topic.stale():
+            await topic.check()
+        if tag != router.log:
+            return "log_changed"
+        if not positions.keys() <= router.positions.keys():
+            await topic.find_partitions()
+            if not positions.keys() <= router.positions.keys():
+                return "invalid"
+        for attempt in range(_AHEAD_TRIES):
+            ahead = [number for number, offset in positions.items() if offset > router.positions.get(number, 0)]
+            ends = await topic.ends() if ahead else {}
+            if all(positions[number] <= ends.get(number, 0) for number in ahead):
+                break
+            if attempt == _AHEAD_TRIES - 1:
+                return "ahead"
+            await asyncio.sleep(_AHEAD_WAIT_S)
+        old = [number for number in router.positions if positions.get(number, 0) < (self._window.start(number) or 0)]
+        self._node.stats.window_lookup("miss" if old else "hit")
+        if old:
+            starts = await topic.starts()
+            if any(positions.get(number, 0) < starts.get(number, 0) for number in old):
+                return "expired"
+            if not self._limits.readback_bytes or self.older is None:
+                return "budget"
+        return None
+
+    def _start(self, connection: "Connection", replay: Replay) -> None:
+        connection.welcome_back(replay)
+        self._step(connection)
+
+    def _refuse(self, connection: "Connection", reason: ResyncReason) -> None:
+        self._node.stats.resumed(reason)
+        connection.resync(reason)
+
+    # From the replay to taking part
+
+    def ready(self, connection: "Connection") -> None:
+        """The connection's socket takes bytes again, or there may be something new for it."""
+        self._ready.append(connection)
+        self._work.set()
+
+    def routed(self) -> None:
+        """The node went on: those who wait for it may have got nearer."""
+        if self._waiting:
+            self._ready.extend(self._waiting)
+            self._waiting.clear()
+            self._work.set()
+
+    def forget(self, connection: "Connection") -> None:
+        """The connection is gone."""
+        self._waiting.discard(connection)
+
+    async def run(self) -> None:
+        """Serve those who are ready until cancelled."""
+        while True:
+            await self._work.wait()
+            self.turn()
+            await asyncio.sleep(0)  # live records and other connections come between two turns
+
+    def turn(self) -> bool:
+        """Serve those who are ready, one after another, for a moment. Returns whether there are more."""
+        clock = self._node.clock
+        ends_at = clock.monotonic() + _TURN_S
+        while self._ready and clock.monotonic() <= ends_at:
+            self._step(self._ready.popleft())
+        if not self._ready:
+            self._work.clear()
+        return bool(self._ready)
+
+    async def look_at_waiting(self) -> None:
+        """See whether those who wait for the node wait for something that will come. Call it now and then."""
+        waiting = [connection for connection in self._waiting if connection.replay is not None]
+        if self.log is None or not waiting:
+            return
+        known = self._node.router.positions
+        try:
+            if any(
+                not connection.replay.positions.keys() <= known.keys() for connection in waiting if connection.replay
+            ):
+                await self.log.find_partitions()
+            ends = await self.log.ends()
+        except AWAY:
+            return
+        for connection in waiting:
+            replay = connection.replay
+            if replay is None or replay.from_live:
+                continue
+            if not replay.positions.keys() <= known.keys():
+                self._refuse(connection, "invalid")
+            elif any(offset > max(ends.get(number, 0), known[number]) for number, offset in replay.positions.items()):
+                self._refuse(connection, "ahead")
+
+    def _step(self, connection: "Connection") -> None:
+        """Give a connection its next records, as many as one turn allows."""
+        replay = connection.replay
+        if replay is None or replay.reading or not connection.takes_bytes:
+            return  # gone, or it comes back when what it waits for is there
+        router = self._node.router
+        frames: list[bytes] = []
+        size = 0
+        full = False
+        for partition, offset, record in replay.missed(self._window, router.positions, self._older, STEP_EFFORT):
+            made = Encodings(
+                record.type,
+                record.data,
+                f"{partition}:{offset + 1}",
+                router.log,
+                replay.positions,
+                router.compress_min_bytes,
+            )
+            frame = made.frame(connection.encoding)
+            frames.append(frame)
+            size += len(frame)
+            if size >= STEP_BYTES:
+                full = True
+                break
+        if frames:
+            self._node.stats.replayed(connection.encoding, len(frames), size)
+            connection.write_frames(frames)
+            if connection.replay is not replay:
+                return  # its socket broke
+        if replay.wants is not None and replay.from_live:
+            # The window has left behind a client that was too slow. Its next connection reads Kafka, within limits.
+            connection.give_up("outrun", "too far behind")
+        elif replay.wants is not None and not full:
+            replay.reading = True
+            self._node.spawn(self._read_back(connection, replay, *replay.wants))
+        elif replay.met(router.positions):
+            if not replay.from_live:
+                self._node.stats.resumed("readback" if replay.read_back else "window")
+                self._node.stats.resume_s.observe(self._node.clock.monotonic() - replay.since)
+            connection.take_part()
+        elif full or replay.behind(router.positions):
+            self.ready(connection)
+        else:
+            self._waiting.add(connection)
+
+    def _older(self, partition: int, offset: int) -> Segment | None:
+        return None if self.older is None else self.older.find(partition, offset)
+
+    async def _read_back(self, connection: "Connection", replay: Replay, partition: int, offset: int) -> None:
+        node = self._node
+        replay.read_back = True
+        reason: ResyncReason | None = None
+        started = node.clock.monotonic()
+        budget = self._budgets.of(connection.user, started)
+        budget.spend(replay.older_bytes, started)
+        replay.older_bytes = 0
+        try:
+            if self.older is None or budget.left(started) <= 0:
+                reason = "budget"
+            else:
+                async with asyncio.timeout(self._limits.readback_timeout_s - replay.waited_s):
+                    await self._read_older(self.older, partition, offset)
+        except Expired:
+            reason = "expired"
+        except TimeoutError:
+            reason = "budget"
+        replay.waited_s += node.clock.monotonic() - started
+        replay.reading = False
+        if connection.replay is not replay:
+            return
+        if reason is not None:
+            self._refuse(connection, reason)
+        else:
+            self.ready(connection)
+
+    async def _read_older(self, older: ReadBack, partition: int, offset: int) -> None:
+        while True:
+            try:
+                return await older.read(partition, offset)
+            except AWAY as error:
+                log.warning("read_back_failed", partition=partition, offset=offset, reason=repr(error))
+                await asyncio.sleep(_RETRY_S)
+
+
+def _parse(accepted: Accepted) -> tuple[str, dict[int, int]]:
+    """Log and positions that a client shows, in the form of its protocol."""
+    if accepted.encoding is Encoding.SSE and not accepted.log:
+        return parse_event_id(accepted.cursor)
+    return accepted.log, parse_cursor(accepted.cursor)

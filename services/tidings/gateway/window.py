@@ -1,0 +1,235 @@
+"""The newest records of each partition, kept in memory so that whoever shows a cursor gets what was missed."""
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+
+__all__ = ["SEGMENT_BYTES", "SEGMENT_RECEIVERS", "SEGMENT_RECORDS", "Kept", "Needle", "Segment", "Window"]
+
+SEGMENT_RECORDS: Final = 256
+SEGMENT_BYTES: Final = 262_144
+SEGMENT_RECEIVERS: Final = 4_096
+"""A segment is closed when it has this many records, bytes or distinct receivers, whichever comes first."""
+
+_RECORD_BYTES: Final = 64
+"""What a record costs beside its value: the object's head, its offset, its place in a list."""
+_HASH_MASK: Final = 0xFFFFFFFF
+_INTEGER: Final = re.compile(r"-?[0-9]+")
+_encode = msgspec.json.Encoder().encode
+
+
+class Kept(NamedTuple):
+    """A record of the window: its offset and the value as the log holds it."""
+
+    offset: int
+    value: bytes
+
+
+class Needle:
+    """How to see cheaply that a record does not name a user.
+
+    Searching the bytes finds every record that does and perhaps some that don't: those found must be decoded. An id
+    that looks like an integer may stand without quotes; a backslash anywhere may hide any id.
+    """
+
+    __slots__ = ("_bytes", "hash", "user")
+
+    def __init__(self, user: str) -> None:
+        self.user = user
+        self._bytes = user.encode() if _INTEGER.fullmatch(user) else _encode(user)
+        self.hash = hash(user) & _HASH_MASK
+
+    def may_be_in(self, value: bytes) -> bool:
+        """Whether the record has to be decoded to know."""
+        return self._bytes in value or b"\\" in value
+
+
+class Segment:
+    """Consecutive records of one partition: everything readable from `first` up to `end`.
+
+    Attributes:
+        first: The offset from which on nothing is missing.
+        end: The next offset behind it; the log may have holes in between.
+        newest_ms: Broker time of the last record.
+        bytes: Memory, as estimated from sizes; the set of an open segment's receivers is not in it.
+    """
+
+    __slots__ = ("_hashes", "_offsets", "_receivers", "_values", "bytes", "end", "first", "newest_ms")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.end = first
+        self.newest_ms = 0
+        self.bytes = 0
+        self._offsets = array("q")
+        self._values: list[bytes] = []
+        self._receivers: set[str] | None = set()
+        self._hashes: array[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def append(self, offset: int, value: bytes, receivers: Iterable[str] | None, timestamp_ms: int) -> None:
+        """Keep the next record; the value is kept as it is, not copied.
+
+        Args:
+            receivers: As decoded. None, and then for all records of the segment: unknown, so that each search reads it.
+        """
+        self._offsets.append(offset)
+        self._values.append(value)
+        if receivers is None:
+            self._receivers = None
+        elif self._receivers is not None:
+            self._receivers.update(receivers)
+        self.end = offset + 1
+        self.newest_ms = timestamp_ms
+        self.bytes += len(value) + _RECORD_BYTES
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to close it."""
+        return (
+            len(self._values) >= SEGMENT_RECORDS
+            or self.bytes >= SEGMENT_BYTES
+            or (self._receivers is not None and len(self._receivers) >= SEGMENT_RECEIVERS)
+        )
+
+    def close(self) -> int:
+        """No more records come: keep four bytes of each receiver in place of the text. Returns the bytes added."""
+        if self._receivers is None:
+            return 0
+        self._hashes = array("I", sorted({hash(user) & _HASH_MASK for user in self._receivers}))
+        self._receivers = None
+        added = self._hashes.itemsize * len(self._hashes)
+        self.bytes += added
+        return added
+
+    def may_name(self, needle: Needle) -> bool:
+        """False: none of its records has that receiver."""
+        if self._receivers is not None:
+            return needle.user in self._receivers
+        hashes = self._hashes
+        if hashes is None:
+            return True
+        place = bisect_left(hashes, needle.hash)
+        return place < len(hashes) and hashes[place] == needle.hash
+
+    def since(self, offset: int) -> Iterator[Kept]:
+        """Its records at or behind an offset, in order."""
+        for index in range(bisect_left(self._offsets, offset), len(self._values)):
+            yield Kept(self._offsets[index], self._values[index])
+
+
+class _Partition:
+    __slots__ = ("end", "segments", "start")
+
+    def __init__(self, offset: int) -> None:
+        self.start = offset
+        self.end = offset
+        self.segments: list[Segment] = []
+
+
+class Window:
+    """All partitions together, bounded in bytes and in age. What it holds of a partition has no gap.
+
+    Args:
+        limit_bytes: The oldest segments go when all together hold more. 0: nothing is kept.
+        limit_s: Segments go when their newest record is older than this against the newest record of all: the broker's
+            clock alone counts, and what nothing newer follows stays.
+    Cost: per record kept a few references and one pass over its receivers in C; no copy.
+    """
+
+    def __init__(self, limit_bytes: int, limit_s: float) -> None:
+        self._limit_bytes = limit_bytes
+        self._limit_ms = limit_s * 1000
+        self._partitions: dict[int, _Partition] = {}
+        self._newest_ms = 0
+        self.bytes = 0
+
+    def begin(self, partition: int, offset: int) -> None:
+        """Start a partition, or start it anew: what is before the offset is not known here."""
+        known = self._partitions.get(partition)
+        if known is not None:
+            self.bytes -= sum(segment.bytes for segment in known.segments)
+        self._partitions[partition] = _Partition(offset)
+
+    def clear(self) -> None:
+        """Forget all partitions."""
+        self._partitions.clear()
+        self._newest_ms = 0
+        self.bytes = 0
+
+    def start(self, partition: int) -> int | None:
+        """The offset from which on everything is here; None: the partition is not known."""
+        known = self._partitions.get(partition)
+        return None if known is None else known.start
+
+    def append(self, partition: int, offset: int, value: bytes, receivers: Iterable[str], timestamp_ms: int) -> None:
+        """Keep the next record of a partition that was begun; poison and repeats do not come here."""
+        known = self._partitions[partition]
+        segments = known.segments
+        if not segments or segments[-1].full:
+            if segments:
+                self.bytes += segments[-1].close()
+            segments.append(Segment(known.end))
+        segment = segments[-1]
+        before = segment.bytes
+        segment.append(offset, value, receivers, timestamp_ms)
+        known.end = segment.end
+        self.bytes += segment.bytes - before
+        if timestamp_ms > self._newest_ms:
+            self._newest_ms = timestamp_ms
+        if self.bytes > self._limit_bytes:
+            self._shed()
+
+    def advance(self, partition: int, next_offset: int) -> None:
+        """The partition was read up to there; what was not appended is a hole."""
+        known = self._partitions[partition]
+        known.end = next_offset
+        if known.segments:
+            known.segments[-1].end = next_offset
+        else:
+            known.start = next_offset
+
+    def expire(self) -> None:
+        """Drop what is too old. Call it now and then."""
+        oldest_ms = self._newest_ms - self._limit_ms
+        for known in self._partitions.values():
+            while known.segments and known.segments[0].newest_ms < oldest_ms:
+                self._drop(known)
+
+    def segment_at(self, partition: int, offset: int) -> Segment | None:
+        """The segment that holds or follows an offset at or behind the partition's start; None at its end."""
+        known = self._partitions[partition]
+        segments = known.segments
+        if not segments or offset >= known.end:
+            return None
+        # Most clients missed little: the last segment first.
+        if offset >= segments[-1].first:
+            return segments[-1]
+        return segments[max(0, bisect_right(segments, offset, key=_first) - 1)]
+
+    def span_s(self) -> float:
+        """Seconds between the oldest and the newest of the segments, each by its last record. 0 with nothing in it."""
+        oldest = [known.segments[0].newest_ms for known in self._partitions.values() if known.segments]
+        return max(0.0, (self._newest_ms - min(oldest)) / 1000) if oldest else 0.0
+
+    def _shed(self) -> None:
+        while self.bytes > self._limit_bytes:
+            filled = [known for known in self._partitions.values() if known.segments]
+            if not filled:
+                return
+            self._drop(min(filled, key=lambda known: known.segments[0].newest_ms))
+
+    def _drop(self, known: _Partition) -> None:
+        segment = known.segments.pop(0)
+        self.bytes -= segment.bytes
+        known.start = segment.end
+
+
+def _first(segment: Segment) -> int:
+    return segment.first

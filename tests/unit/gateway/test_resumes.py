@@ -1,0 +1,288 @@
+"""Connections with a cursor on a node with fake sockets: what the brokers need not be asked about happens at once."""
+
+import asyncio
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+
+from tests.gateway_fakes import LogEntry, Party, Transport, parse_sse, record, request, server_frames, unchunked
+from tidings.errors import BrokerUnavailable
+from tidings.gateway import resumes
+from tidings.gateway.resumes import Log
+
+V1 = "Sec-WebSocket-Protocol: tidings.v1"
+LOG = "log=log1"
+
+
+def deliver(party: Party, first: int, count: int, receivers: list[str] | None = None, partition: int = 0) -> None:
+    party.deliver(
+        *(LogEntry(first + n, record(receivers or ["alice"], data=str(first + n))) for n in range(count)),
+        partition=partition,
+    )
+
+
+def frames(client: Transport) -> list[Any]:
+    return [frame.json for frame in server_frames(client.sent) if frame.opcode == 1]
+
+
+def data(client: Transport) -> list[Any]:
+    return [frame["data"] for frame in frames(client) if not frame["type"].startswith("$")]
+
+
+def test_a_resume_is_welcomed_with_its_own_cursor_gets_what_it_missed_and_is_live() -> None:
+    party = Party()
+    deliver(party, 10, 5)
+    deliver(party, 15, 5, ["bob"])
+    alice = party.connect("alice", f"/ws?cursor=0:12,1:20&{LOG}", V1)
+    welcome, *rest = frames(alice)
+    assert welcome["type"] == "$welcome"
+    assert (welcome["data"]["resumed"], welcome["data"]["cursor"]) == (True, "0:12,1:20")
+    assert [(frame["at"], frame["data"]) for frame in rest] == [("0:13", 12), ("0:14", 13), ("0:15", 14)]
+    deliver(party, 20, 1)
+    assert data(alice) == [12, 13, 14, 20]
+    assert party.count("tidings_gateway_resumes_total", outcome="window") == 1
+    assert party.count("tidings_gateway_window_lookups_total", result="hit") == 1
+
+
+def test_two_devices_at_different_cursors_get_each_their_own() -> None:
+    party = Party()
+    deliver(party, 10, 5)
+    phone = party.connect("alice", f"/ws?cursor=0:10,1:20&{LOG}", V1)
+    laptop = party.connect("alice", f"/ws?cursor=0:14,1:20&{LOG}", V1)
+    deliver(party, 15, 1)
+    assert (data(phone), data(laptop)) == ([10, 11, 12, 13, 14, 15], [14, 15])
+
+
+def test_server_sent_events_resume_by_the_id_of_the_last_one() -> None:
+    party = Party()
+    deliver(party, 10, 3)
+    alice = party.connect("alice", "/sse?cursor=0:0,1:0&log=other", "Last-Event-ID: log1.b.14")
+    events = parse_sse(unchunked(alice.sent))
+    assert json.loads(events[0][0])["data"]["resumed"] is True
+    assert [(json.loads(text)["data"], event_id) for text, event_id in events[1:]] == [
+        (11, "log1.c.14"),
+        (12, "log1.d.14"),
+    ]
+
+
+def test_a_client_ahead_of_this_node_gets_nothing_twice_and_is_live_once_the_node_has_come_as_far() -> None:
+    party = Party()
+    alice = party.connect("alice", f"/ws?cursor=0:13,1:20&{LOG}", V1, inspected=True)
+    deliver(party, 10, 2)
+    assert data(alice) == []
+    deliver(party, 12, 3)
+    party.run_resumes()
+    assert data(alice) == [13, 14]
+    deliver(party, 15, 1)
+    assert data(alice) == [13, 14, 15]
+
+
+def test_a_checkpoint_while_it_waits_is_its_own_cursor() -> None:
+    party = Party()
+    alice = party.connect("alice", f"/ws?cursor=0:13,1:20&{LOG}", V1, inspected=True)
+    party.advance(30)
+    checkpoints = [frame["data"]["cursor"] for frame in frames(alice) if frame["type"] == "$checkpoint"]
+    assert set(checkpoints) == {"0:13,1:20"}
+
+
+@pytest.mark.parametrize("cursor", ["x", "0:1,0:2", "0:-1"])
+def test_a_damaged_cursor_gets_a_resync_and_is_live(cursor: str) -> None:
+    party = Party()
+    alice = party.connect("alice", f"/ws?cursor={cursor}&{LOG}", V1)
+    welcome, resync = frames(alice)
+    assert welcome["data"]["resumed"] is False
+    assert resync == {"type": "$resync", "data": {"reason": "invalid", "log": "log1", "cursor": "0:10,1:20"}}
+    deliver(party, 10, 1)
+    assert data(alice) == [10]
+
+
+class Brokers:
+    """What the node is told when it asks about its topic."""
+
+    def __init__(self, party: Party) -> None:
+        self.starts = {0: 0, 1: 0}
+        self.ends = {0: 10, 1: 20}
+        self.asked: list[str] = []
+        self.away = False
+        party.node.resumes.log = Log(
+            stale=lambda: False,
+            check=partial(self._answer, "check", False),
+            find_partitions=partial(self._answer, "partitions", None),
+            ends=partial(self._answer, "ends", self.ends),
+            starts=partial(self._answer, "starts", self.starts),
+        )
+
+    async def _answer(self, question: str, answer: Any) -> Any:
+        self.asked.append(question)
+        if self.away:
+            raise BrokerUnavailable("away")
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("cursor", "log", "reason"),
+    [
+        ("0:10,1:20", "other", "log_changed"),
+        ("0:10,1:20,5:1", "log1", "invalid"),
+        ("0:11,1:20", "log1", "ahead"),
+        ("0:4,1:20", "log1", "expired"),
+        ("0:9,1:20", "log1", "budget"),
+        ("1:20", "log1", "expired"),
+    ],
+)
+def test_a_refused_cursor_is_told_why(cursor: str, log: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumes, "_AHEAD_WAIT_S", 0.0)
+    party = Party(readback_bytes=0)
+    Brokers(party).starts[0] = 5
+    alice = party.connect("alice", f"/ws?cursor={cursor}&log={log}", V1, inspected=True)
+    assert [frame["type"] for frame in frames(alice)] == ["$welcome", "$resync"]
+    assert frames(alice)[0]["data"]["resumed"] is False
+    assert frames(alice)[1]["data"] == {"reason": reason, "log": "log1", "cursor": "0:10,1:20"}
+    assert party.count("tidings_gateway_resumes_total", outcome=reason) == 1
+    deliver(party, 10, 1)
+    assert data(alice) == [10]
+
+
+def test_a_cursor_that_can_not_be_checked_is_believed_and_looked_at_again() -> None:
+    party = Party()
+    brokers = Brokers(party)
+    brokers.away = True
+    ahead = party.connect("alice", f"/ws?cursor=0:99,1:20&{LOG}", V1, inspected=True)
+    good = party.connect("alice", f"/ws?cursor=0:11,1:20&{LOG}", V1, inspected=True)
+    assert [frame["type"] for frame in frames(ahead) + frames(good)] == ["$welcome"] * 2
+    brokers.away = False
+    brokers.ends[0] = 12
+    asyncio.run(party.node.resumes.look_at_waiting())
+    assert frames(ahead)[-1]["data"]["reason"] == "ahead"
+    deliver(party, 10, 2)
+    party.run_resumes()
+    assert data(good) == [11]
+
+
+def test_plain_clients_have_no_cursor() -> None:
+    party = Party()
+    deliver(party, 10, 3)
+    alice = party.connect("alice", f"/ws?cursor=0:10,1:20&{LOG}")
+    assert frames(alice) == []
+
+
+def test_a_long_replay_stops_at_a_full_socket_and_goes_on_with_it() -> None:
+    party = Party()
+    deliver(party, 10, 3_000)
+    alice = party.connect("alice", f"/ws?cursor=0:10,1:20&{LOG}", V1, room=20_000)
+    party.run_resumes()
+    assert len(alice.sent) <= 20_000
+    assert party.node.backlog_bytes == 0, "what it misses waits in the window, not in memory of its own"
+    deliver(party, 3_010, 1)
+    while alice.buffered:
+        alice.drain(50_000)
+        party.run_resumes()
+    alice.drain()
+    party.run_resumes()
+    assert data(alice) == list(range(10, 3_011))
+    assert party.node.registry.held == 0
+
+
+def test_a_slow_client_that_can_resume_becomes_a_position_in_the_window() -> None:
+    party = Party(slow_unsent_bytes=10_000, unsent_bytes=20_000)
+    alice, bob = party.connect("alice", "/ws", V1), party.connect("bob", "/ws", V1)
+    alice.room = 0
+    for first in range(10, 2_010, 100):
+        deliver(party, first, 100, ["alice", "bob"])
+    assert party.node.backlog_bytes < 20_000
+    assert party.count("tidings_gateway_held_back_total") == 1
+    assert data(bob) == list(range(10, 2_010))
+    alice.drain()
+    party.run_resumes()
+    assert data(alice) == list(range(10, 2_010))
+    deliver(party, 2_010, 1)
+    assert data(alice)[-1] == 2_010
+
+
+def test_a_slow_client_that_the_window_has_left_behind_is_closed_as_too_slow() -> None:
+    party = Party(slow_unsent_bytes=10_000, unsent_bytes=20_000, window_bytes=100_000)
+    alice = party.connect("alice", "/ws", V1)
+    alice.room = 0
+    for first in range(10, 5_010, 100):
+        deliver(party, first, 100)
+    alice.drain()
+    party.run_resumes()
+    assert server_frames(alice.sent)[-1].code == 4008
+    seen = data(alice)
+    assert seen == list(range(10, 10 + len(seen))), "what it got has no gap"
+
+
+def test_repeats_and_poison_are_not_replayed() -> None:
+    party = Party()
+    same = [("id", b"one")]
+    party.deliver(
+        LogEntry(10, record(["alice"], data='"first"'), headers=same),
+        LogEntry(11, b"poison"),
+        LogEntry(12, record(["alice"], data='"again"'), headers=same),
+        LogEntry(13, None),
+        LogEntry(14, record(["alice"], data='"last"')),
+    )
+    before = party.connect("alice", f"/ws?cursor=0:10,1:20&{LOG}", V1)
+    after = party.connect("alice", f"/ws?cursor=0:11,1:20&{LOG}", V1)
+    assert data(before) == ["first", "last"]
+    assert data(after) == ["last"], "it has had the first"
+
+
+def test_when_the_log_is_another_one_all_who_hold_a_cursor_are_told() -> None:
+    party = Party()
+    alice, plain, sse = party.connect("alice", "/ws", V1), party.connect("bob"), party.connect("carol", "/sse")
+    party.node.router.forget()
+    party.node.router.log = "log2"
+    party.node.router.begin(0, 0, None)
+    party.node.resync_all("log_changed")
+    assert frames(alice)[-1]["data"] == {"reason": "log_changed", "log": "log2", "cursor": "0:0"}
+    assert json.loads(parse_sse(unchunked(sse.sent))[-1][0])["data"]["reason"] == "log_changed"
+    assert frames(plain) == []
+    deliver(party, 0, 1, ["alice", "bob", "carol"])
+    assert data(alice) == data(plain) == [0]
+
+
+@pytest.mark.limit("max_resumes_per_s")
+def test_a_storm_of_resumes_is_let_in_at_a_rate_and_the_rest_told_when_to_come() -> None:
+    party = Party(per_s=10.0)
+    clients = []
+    for number in range(50):
+        client = party.dial()
+        client.connection.data_received(request(f"/ws?cursor=0:10,1:20&{LOG}", V1, token=f"u{number}"))
+        clients.append(client)
+    refused = [client for client in clients if b" 503 " in client.sent.split(b"\r\n")[0]]
+    assert len(refused) == 40
+    waits = [int(client.sent.split(b"Retry-After: ")[1].split(b"\r\n")[0]) for client in refused]
+    assert min(waits) >= 1
+    assert 2 <= max(waits) <= 6
+    assert len(set(waits)) > 1
+    assert party.count("tidings_gateway_refused_total", reason="resume_rate") == 40
+    party.connect("somebody", "/ws", V1)  # no cursor, no limit
+
+
+@pytest.mark.limit("max_resumes_per_user_per_min")
+def test_a_client_that_resumes_in_a_loop_is_told_to_wait_and_others_are_not() -> None:
+    party = Party(per_user_per_min=6.0)
+    statuses = []
+    for _ in range(8):
+        client = party.dial()
+        client.connection.data_received(request(f"/ws?cursor=0:10,1:20&{LOG}", V1))
+        statuses.append(client.sent.split(b" ")[1])
+    assert statuses == [b"101"] * 6 + [b"429"] * 2
+    party.connect("bob", f"/ws?cursor=0:10,1:20&{LOG}", V1)
+    party.clock.advance(10.1)
+    party.connect("alice", f"/ws?cursor=0:10,1:20&{LOG}", V1)
+
+
+def test_held_connections_count_for_the_limits_and_are_drained_and_disconnected() -> None:
+    party = Party(connections_per_user=2)
+    held = party.connect("alice", f"/ws?cursor=0:13,1:20&{LOG}", V1, inspected=True)
+    party.connect("alice", "/ws", V1)
+    third = party.dial()
+    third.connection.data_received(request("/ws", V1))
+    assert b" 429 " in third.sent.split(b"\r\n")[0]
+    party.deliver(LogEntry(0, b'{"receivers":["alice"],"type":"$disconnect","data":{"reason":"x"}}'), topic="signals")
+    assert server_frames(held.sent)[-1].code == 4002
+    assert len(party.node.registry) == 0

@@ -1,0 +1,141 @@
+"""What the window holds has no gap, and it stays within its limits."""
+
+import pytest
+
+from tests.gateway_fakes import record
+from tidings.gateway.window import SEGMENT_BYTES, SEGMENT_RECEIVERS, SEGMENT_RECORDS, Needle, Segment, Window
+
+
+def filled(
+    window: Window, count: int, *, partition: int = 0, first: int = 0, receivers: list[str] | None = None
+) -> None:
+    for offset in range(first, first + count):
+        who = receivers or [f"u{offset % 7}"]
+        window.append(partition, offset, record(who), who, offset * 1000)
+        window.advance(partition, offset + 1)
+
+
+def offsets(window: Window, partition: int, since: int, end: int) -> list[int]:
+    found = []
+    while since < end and (segment := window.segment_at(partition, since)) is not None:
+        found += [kept.offset for kept in segment.since(since)]
+        since = segment.end
+    return found
+
+
+def test_what_was_appended_is_found_from_any_offset() -> None:
+    window = Window(1 << 20, 1e9)
+    window.begin(0, 0)
+    filled(window, 3 * SEGMENT_RECORDS)
+    for since in (0, 1, SEGMENT_RECORDS - 1, SEGMENT_RECORDS, 2 * SEGMENT_RECORDS + 5, 3 * SEGMENT_RECORDS - 1):
+        assert offsets(window, 0, since, 3 * SEGMENT_RECORDS) == list(range(since, 3 * SEGMENT_RECORDS))
+    assert window.segment_at(0, 3 * SEGMENT_RECORDS) is None
+
+
+@pytest.mark.limit("window_bytes")
+def test_the_oldest_go_first_when_all_together_are_over_the_limit() -> None:
+    window = Window(100_000, 1e9)
+    window.begin(0, 0)
+    window.begin(1, 0)
+    for offset in range(4_000):
+        filled(window, 1, partition=offset % 2, first=offset)
+    assert 50_000 < window.bytes <= 100_000
+    starts = [window.start(0), window.start(1)]
+    assert all(start is not None and 2_000 < start < 4_000 for start in starts)
+    assert abs((starts[0] or 0) - (starts[1] or 0)) <= 2 * SEGMENT_RECORDS
+    assert offsets(window, 0, starts[0] or 0, 4_000) == [
+        offset for offset in range(starts[0] or 0, 4_000) if offset % 2 == 0
+    ]
+
+
+@pytest.mark.limit("window_s")
+def test_what_is_too_old_goes_and_only_the_log_s_clock_counts() -> None:
+    window = Window(1 << 20, 100.0)
+    window.begin(0, 0)
+    filled(window, 2 * SEGMENT_RECORDS)
+    window.expire()
+    assert window.start(0) == SEGMENT_RECORDS
+    assert window.span_s() == pytest.approx(0.0)
+    filled(window, 10, first=2 * SEGMENT_RECORDS)
+    assert window.span_s() == pytest.approx(10.0)
+
+
+def test_nothing_is_kept_with_a_limit_of_nothing() -> None:
+    window = Window(0, 1e9)
+    window.begin(0, 5)
+    filled(window, 10, first=5)
+    assert (window.start(0), window.bytes) == (15, 0)
+
+
+def test_holes_belong_to_the_window() -> None:
+    window = Window(1 << 20, 1e9)
+    window.begin(0, 10)
+    window.advance(0, 20)
+    assert window.start(0) == 20, "nothing but a hole: it reaches back no further"
+    filled(window, 1, first=25)
+    window.advance(0, 40)
+    assert window.start(0) == 20
+    segment = window.segment_at(0, 30)
+    assert segment is not None
+    assert (segment.first, segment.end, list(segment.since(30))) == (20, 40, [])
+
+
+def test_a_partition_begun_anew_forgets_what_was() -> None:
+    window = Window(1 << 20, 1e9)
+    window.begin(0, 0)
+    filled(window, 300)
+    window.begin(0, 1_000)
+    assert (window.start(0), window.bytes, window.segment_at(0, 1_000)) == (1_000, 0, None)
+    window.clear()
+    assert window.start(0) is None
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_segment_knows_whom_it_names(closed: bool) -> None:
+    segment = Segment(0)
+    for offset in range(100):
+        segment.append(offset, b"{}", [f"user-{offset}"], 0)
+    before = segment.bytes
+    if closed:
+        assert segment.close() == segment.bytes - before == 400
+    assert all(segment.may_name(Needle(f"user-{offset}")) for offset in range(100))
+    assert not any(segment.may_name(Needle(f"other-{number}")) for number in range(100))
+
+
+def test_a_segment_of_unknown_receivers_may_name_anybody() -> None:
+    segment = Segment(0)
+    segment.append(0, b"{}", None, 0)
+    assert segment.close() == 0
+    assert segment.may_name(Needle("x"))
+
+
+def test_a_segment_is_full_at_each_of_its_limits() -> None:
+    by_records, by_bytes, by_receivers = Segment(0), Segment(0), Segment(0)
+    for offset in range(SEGMENT_RECORDS):
+        assert not by_records.full
+        by_records.append(offset, b"", ["a"], 0)
+    by_bytes.append(0, b"x" * SEGMENT_BYTES, ["a"], 0)
+    by_receivers.append(0, b"", map(str, range(SEGMENT_RECEIVERS)), 0)
+    assert by_records.full
+    assert by_bytes.full
+    assert by_receivers.full
+
+
+@pytest.mark.parametrize(
+    ("user", "value", "expected"),
+    [
+        ("alice", b'{"receivers":["alice"]}', True),
+        ("alice", b'{"receivers":["malice"]}', False),
+        ("alice", b'{"receivers":["\\u0061lice"]}', True),
+        ("42", b'{"receivers":[42]}', True),
+        ("42", b'{"receivers":["42"]}', True),
+        ("-7", b'{"receivers":[-7]}', True),
+        ("42", b'{"receivers":[43]}', False),
+        ('a"b', b'{"receivers":["a\\"b"]}', True),
+        ("\u00e9", '{"receivers":["\u00e9"]}'.encode(), True),
+        ("\u00e9", b'{"receivers":["\\u00e9"]}', True),
+        ("a\x7fb", b'{"receivers":["a\x7fb"]}', True),
+    ],
+)
+def test_a_needle_misses_no_way_to_write_an_id(user: str, value: bytes, expected: bool) -> None:
+    assert Needle(user).may_be_in(value) is expected
