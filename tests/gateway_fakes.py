@@ -13,6 +13,7 @@ from tidings.closing import CloseCode
 from tidings.errors import InvalidToken, TokenExpired, UnknownKey
 from tidings.gateway.arrival import Arrival
 from tidings.gateway.connection import Connection
+from tidings.gateway.farewell import Farewell
 from tidings.gateway.frames import Encoding
 from tidings.gateway.handshake import Gatekeeper, Policy
 from tidings.gateway.node import Node, NodeLimits
@@ -200,8 +201,8 @@ class Transport:
     `sent` is what the client's side has got, `buffered` what the transport holds.
     """
 
-    def __init__(self, connection: Arrival | Connection, room: float = float("inf"), peer: str = "192.0.2.1") -> None:
-        self.connection = connection
+    def __init__(self, connection: Arrival | Connection | Farewell, room: float = float("inf"), peer: str = "192.0.2.1") -> None:
+        self.connection: Arrival | Connection | Farewell = connection
         self.room = room
         self.peer = peer
         self.sent = b""
@@ -245,7 +246,7 @@ class Transport:
         return self.closing
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        assert isinstance(protocol, Connection)
+        assert isinstance(protocol, Connection | Farewell)
         self.connection = protocol
 
     def can_write_eof(self) -> bool:

@@ -57,6 +57,17 @@ async def test_the_page_sends_and_both_users_see_it_on_their_nodes(page: str, tm
         await browser.run("document.getElementById('form').requestSubmit()")
         await browser.until(f"{FRAMES}[1].some(text => text.includes('for bob alone'))")
         assert not any("for bob alone" in text for text in (await browser.run(FRAMES))[0])
+        # What comes while a panel is away is there when it comes back, once.
+        await browser.run("document.querySelectorAll('.panel button')[1].click()")
+        await browser.until("document.querySelectorAll('.pill.open').length === 1")
+        await browser.run("document.getElementById('told').textContent = ''")
+        await browser.run("document.getElementById('text').value = 'while bob was away'")
+        await browser.run("document.getElementById('form').requestSubmit()")
+        await browser.until("document.getElementById('told').textContent.includes('is in Kafka')")
+        await browser.run("document.querySelectorAll('.panel button')[1].click()")
+        await browser.until(f"{FRAMES}[1].some(text => text.includes('while bob was away'))")
+        await browser.until("document.querySelectorAll('.pill.open').length === 2")
+        assert sum("while bob was away" in text for text in (await browser.run(FRAMES))[1]) == 1
         if folder := os.environ.get("TIDINGS_TEST_SCREENSHOTS"):
             Path(folder, "page.png").write_bytes(await browser.screenshot())  # noqa: ASYNC240 - one small file
 

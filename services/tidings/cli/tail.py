@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 from websockets.typing import Subprotocol
 
+from tidings.cli.place import Place
 from tidings.cli.state import DEFAULT_GATEWAY, make_token, read_state, token_secret
 from tidings.closing import ADVICE, CloseCode
 from tidings.errors import HandshakeError
@@ -57,6 +58,8 @@ def tail(
     as_json: bool,
 ) -> None:
     """Connect as USER and show each frame with the node it came from; reconnects until Ctrl-C.
+
+    After a break it comes back with its cursor, and what was missed meanwhile is shown (not with --plain).
 
     Without --gateway it connects to all nodes that `tidings up` runs here, else to http://127.0.0.1:8080. The token
     is made as by `tidings token`. As JSON each line is {"node":...,"frame":...}, or {"node":...,"state":...}.
@@ -164,12 +167,15 @@ async def _follow(url: str, token: str, mode: Mode, printer: Printer) -> None:
     """One node, connected again after each end, until the gateway says not to."""
     node = urlsplit(url).netloc
     source = _sse if mode == "sse" else _web_socket
+    place = Place()
     wait_s = _FIRST_WAIT_S
     while True:
         code: int | None = None
         try:
-            async for text in source(url, token, mode, lambda: printer.state(node, "connected")):
+            async for text in source(url, token, mode, place, lambda: printer.state(node, "connected")):
                 wait_s = _FIRST_WAIT_S
+                if mode == "v1":
+                    place.note(text)
                 printer.frame(node, text)
             why = "ended"
         except _Refused as refusal:
@@ -203,12 +209,17 @@ class _Refused(Exception):
         super().__init__(self.reason)
 
 
-async def _web_socket(url: str, token: str, mode: Mode, opened: Callable[[], None]) -> AsyncIterator[str]:
+async def _web_socket(url: str, token: str, mode: Mode, place: Place, opened: Callable[[], None]) -> AsyncIterator[str]:
     protocol = Subprotocol("tidings.v1" if mode == "v1" else "tidings.plain")
     headers = {"Authorization": f"Bearer {token}"}
     try:
         connection = await connect(
-            url, subprotocols=[protocol], additional_headers=headers, max_size=None, proxy=None, ping_interval=None
+            url + place.query(),
+            subprotocols=[protocol],
+            additional_headers=headers,
+            max_size=None,
+            proxy=None,
+            ping_interval=None,
         )
     except InvalidStatus as error:
         raise _Refused(error.response.status_code, bytes(error.response.body or b"")) from error
@@ -221,14 +232,17 @@ async def _web_socket(url: str, token: str, mode: Mode, opened: Callable[[], Non
         await connection.close()
 
 
-async def _sse(url: str, token: str, mode: Mode, opened: Callable[[], None]) -> AsyncIterator[str]:
+async def _sse(url: str, token: str, mode: Mode, place: Place, opened: Callable[[], None]) -> AsyncIterator[str]:
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
     headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+    if place.event_id:
+        headers["Last-Event-ID"] = place.event_id
     async with aiohttp.ClientSession(timeout=timeout) as client, client.get(url, headers=headers) as answer:
         if answer.status != 200:
             raise _Refused(answer.status, await answer.read())
         opened()
         data: list[str] = []
+        event_id = place.event_id
         pending = b""
         async for chunk in answer.content.iter_any():  # lines may be longer than aiohttp's own line limit
             *lines, pending = (pending + chunk).split(b"\n")
@@ -236,9 +250,12 @@ async def _sse(url: str, token: str, mode: Mode, opened: Callable[[], None]) -> 
                 line = raw.decode("utf-8").removesuffix("\r")
                 if line.startswith("data:"):
                     data.append(line[5:].removeprefix(" "))
-                elif not line and data:
-                    yield "\n".join(data)
-                    data = []
+                elif line.startswith("id:"):
+                    event_id = line[3:].removeprefix(" ")
+                elif not line:
+                    if data:
+                        yield "\n".join(data)
+                    place.event_id, data = event_id, []
 
 
 def _clock() -> str:

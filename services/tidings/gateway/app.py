@@ -113,6 +113,7 @@ class Gateway:
         self._older = ReadBack(
             self._source.cluster,
             topics.modifications,
+            self.node.router.positions.__getitem__,
             self.node.router.repeats_of,
             gateway.max_readbacks,
             stats.read_back,

@@ -4,15 +4,16 @@ import asyncio
 import socket
 import sys
 from collections.abc import Mapping
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from tidings.closing import CloseCode
-from tidings.errors import InvalidToken, UnknownKey
+from tidings.gateway import dialogue
 from tidings.gateway.backlog import Backlog, Verdict
 from tidings.gateway.cursor import format_cursor
+from tidings.gateway.farewell import Farewell
 from tidings.gateway.frames import Encoding, sse_chunk, sse_event
-from tidings.gateway.handshake import Accepted, watched_until
+from tidings.gateway.greeting import control_frame, greeting, heartbeat
+from tidings.gateway.handshake import Accepted
 from tidings.gateway.protocols import native
 from tidings.gateway.replay import Replay
 from tidings.gateway.session import Due, Session
@@ -24,7 +25,6 @@ from tidings.gateway.wsframes import (
     close_frame,
     ping_frame,
     pong_frame,
-    text_frame,
 )
 
 if TYPE_CHECKING:
@@ -33,26 +33,19 @@ if TYPE_CHECKING:
 __all__ = ["Connection"]
 
 _SSE_END: Final = b"0\r\n\r\n"
-_SSE_RETRY_MS: Final = 2000
-_CLOSING_S: Final = 2.0
-"""How long a peer may take to answer a close frame."""
 _REFILL_BYTES: Final = 262_144
 """Given to the transport at once when a socket takes more again."""
 _PATIENCE_S: Final = 0.25
 _PATIENCE_BYTES: Final = 4 * 1024 * 1024
+_NO_CODE: Final = 1005
 _ABNORMAL: Final = 1006
 _ORDERLY: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE})
 _RESUMABLE: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE, Encoding.SSE})
 
 
-class _State(Enum):
-    OPEN = 0
-    CLOSING = 1
-    CLOSED = 2
-
-
 class Connection(asyncio.Protocol):
-    """A socket's life from its handshake (`arrival.py`) to its end. All on the event loop's thread; nothing waits.
+    """A socket's life from its handshake (`arrival.py`) to its close frame (`farewell.py`). All on the event loop's
+    thread; nothing waits.
 
     Frames are written as soon as `flush` is called. What the socket does not take stays in a backlog that is made then
     and gone when it is empty, so a connection that keeps up costs no queue.
@@ -65,13 +58,12 @@ class Connection(asyncio.Protocol):
         "_greeted",
         "_node",
         "_session",
-        "_state",
         "_transport",
         "address",
-        "close_code",
         "encoding",
         "held",
         "inbox",
+        "is_open",
         "replay",
     )
 
@@ -80,7 +72,7 @@ class Connection(asyncio.Protocol):
         expires_at = None if accepted.expires_at is None else now + accepted.expires_at - node.clock.now()
         self._node = node
         self._transport = transport
-        self._state = _State.OPEN
+        self.is_open = True
         self._session = Session(node.next_session(), accepted.user, expires_at, now, node.limits.session)
         self._frames: ClientFrames | None = None
         if accepted.encoding is not Encoding.SSE:
@@ -95,7 +87,6 @@ class Connection(asyncio.Protocol):
         self._greeted = False
         self.encoding = int(accepted.encoding)
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
-        self.close_code: int = _ABNORMAL
 
     # What registry and router see
 
@@ -137,16 +128,14 @@ class Connection(asyncio.Protocol):
     # Transport callbacks
 
     def data_received(self, data: bytes) -> None:
-        if self._state is _State.OPEN:
+        if self.is_open:
             self._on_client_bytes(data)
-        elif self._state is _State.CLOSING:
-            self._on_bytes_while_closing(data)
 
     def eof_received(self) -> None:
         """The client half-closed: nothing can be agreed any more, the transport closes."""
 
     def pause_writing(self) -> None:
-        if self._backlog is None and self._state is _State.OPEN:
+        if self._backlog is None and self.is_open:
             limits = self._node.limits
             # One that can resume is never too far behind at once: it becomes a position in the window.
             limit_bytes = 0 if self.encoding in _RESUMABLE else limits.unsent_bytes
@@ -179,9 +168,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
-        self._state = _State.CLOSED
-        self._frames = None
-        self._node.stats.closed(self.close_code)
+        self.is_open = False
+        self._node.stats.closed(_ABNORMAL)
         self._node.socket_closed()
 
     def open(self, accepted: Accepted, rest: bytes) -> None:
@@ -223,19 +211,18 @@ class Connection(asyncio.Protocol):
             resumed=resumed,
             heartbeat_s=node.limits.session.ping_interval_s,
         )
-        if self.encoding == Encoding.SSE:
-            return sse_chunk(b"retry: %d\n\n" % _SSE_RETRY_MS) + self._control(welcome)
-        return self._control(welcome)
+        return greeting(self.encoding, welcome)
 
-    def _control(self, payload: bytes) -> bytes:
-        return sse_chunk(sse_event(payload, None)) if self.encoding == Encoding.SSE else text_frame(payload)
+    def tell(self, payload: bytes) -> None:
+        """A control frame, behind what waits already."""
+        self._send(control_frame(self.encoding, payload))
 
     # Resuming
 
     @property
     def takes_bytes(self) -> bool:
         """Whether the socket takes more at once."""
-        return self._state is _State.OPEN and self._backlog is None
+        return self.is_open and self._backlog is None
 
     def welcome_back(self, replay: Replay) -> None:
         """The cursor is good: from here on the connection gets what it missed."""
@@ -252,11 +239,11 @@ class Connection(asyncio.Protocol):
 
     def resync(self, reason: native.ResyncReason) -> None:
         """Its cursor leads nowhere from here: say so, and go on from where the node is. For all but plain ones."""
-        if self._state is not _State.OPEN or self.encoding not in _RESUMABLE:
+        if not self.is_open or self.encoding not in _RESUMABLE:
             return
         router = self._node.router
         greeting = b"" if self._greeted else self._greeting(router.positions, resumed=False)
-        told = self._control(native.resync(reason, router.log, format_cursor(router.positions)))
+        told = control_frame(self.encoding, native.resync(reason, router.log, format_cursor(router.positions)))
         self._release()
         self._send(greeting + told)
 
@@ -284,7 +271,7 @@ class Connection(asyncio.Protocol):
             return self._node.heartbeat(self.encoding)
         if self.replay is None:
             return ping_frame()  # not greeted yet
-        return self._node.heartbeat_at(self.encoding, self.replay.positions)
+        return heartbeat(self.encoding, self._node.router.log, self.replay.positions)
 
     # Open
 
@@ -304,11 +291,10 @@ class Connection(asyncio.Protocol):
                 self.close(CloseCode.POLICY, "too many frames")
                 return
             self._on_client_event(event)
-            if self._state is not _State.OPEN:
+            if not self.is_open:
                 return
         if violation is not None:
-            self.close(violation.code, violation.reason)
-            self._stop_reading()
+            self._close(violation.code, violation.reason).stop_reading()
 
     def _on_client_event(self, event: ClientEvent) -> None:
         count = self._node.stats.client_frame
@@ -324,46 +310,13 @@ class Connection(asyncio.Protocol):
             case _:
                 count("text" if event.opcode == Opcode.TEXT else "binary")
                 if self.encoding in _ORDERLY:
-                    self._on_v1_message(event)
+                    dialogue.on_message(self._node, self, event)
 
-    def _on_v1_message(self, event: ClientEvent) -> None:
-        if event.opcode != Opcode.TEXT:
-            self._send(text_frame(native.error("frames are text")))
-            return
-        asked = native.interpret(event.payload)
-        if isinstance(asked, native.ClientError):
-            self._send(text_frame(native.error(asked.reason)))
-            return
-        try:
-            self._renew(asked.token)
-        except UnknownKey:
-            self._node.spawn(self._renew_with_new_keys(asked.token))
-
-    def _renew(self, token: str) -> None:
-        node, session = self._node, self._session
-        try:
-            unix_now = node.clock.now()
-            claims = node.gatekeeper.check(token, unix_now)
-        except UnknownKey:
-            raise
-        except InvalidToken as refused:
-            self._send(text_frame(native.error(f"$token: {refused.reason}")))
-            return
-        if claims.user != session.user:
-            self._send(text_frame(native.error("$token: the token is another user's")))
-            return
-        if session.expires_at is not None:
-            session.renew(node.clock.monotonic() + watched_until(claims, unix_now) - unix_now)
-            self._wake_at(session.due_at)
-
-    async def _renew_with_new_keys(self, token: str) -> None:
-        await self._node.refresh_keys()
-        if self._state is not _State.OPEN:
-            return
-        try:
-            self._renew(token)
-        except UnknownKey as unknown:
-            self._send(text_frame(native.error(f"$token: {unknown.reason}")))
+    def renew(self, expires_at: float) -> None:
+        """A new token was shown that ends then (the node's monotonic clock)."""
+        if self._session.expires_at is not None:
+            self._session.renew(expires_at)
+            self._wake_at(self._session.due_at)
 
     def _send(self, frame: bytes) -> None:
         """Write a frame of this connection alone, behind what waits already."""
@@ -390,29 +343,26 @@ class Connection(asyncio.Protocol):
 
     def on_due(self, now: float) -> None:
         """A deadline of this connection may have come; entries that no longer hold are recognised here."""
-        if now < self._due_at:
+        if now < self._due_at or not self.is_open:
             return
-        if self._state is _State.OPEN:
-            if self._backlog is not None:
-                # It is not pinged while it is behind: what its socket took is the sign of life then.
-                self._session.alive_at(self._backlog.progress_at)
-            verdict = self._session.on_due(now, self._node.limits.session)
-            if isinstance(verdict, CloseCode):
-                self.close(verdict, "token ended" if verdict is CloseCode.TOKEN_ENDED else "nothing heard")
-                return
-            if verdict is Due.PING and self._backlog is None:
-                # A blocked socket is not pinged: the pong could not come before the backlog is through.
-                self._transport.write(self._heartbeat())
-                if self.encoding == Encoding.SSE:
-                    self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
-            self._wake_at(self._session.due_at)
-        elif self._state is _State.CLOSING:
-            self._transport.abort()
+        if self._backlog is not None:
+            # It is not pinged while it is behind: what its socket took is the sign of life then.
+            self._session.alive_at(self._backlog.progress_at)
+        verdict = self._session.on_due(now, self._node.limits.session)
+        if isinstance(verdict, CloseCode):
+            self.close(verdict, "token ended" if verdict is CloseCode.TOKEN_ENDED else "nothing heard")
+            return
+        if verdict is Due.PING and self._backlog is None:
+            # A blocked socket is not pinged: the pong could not come before the backlog is through.
+            self._transport.write(self._heartbeat())
+            if self.encoding == Encoding.SSE:
+                self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
+        self._wake_at(self._session.due_at)
 
     def check_progress(self, now: float) -> None:
         """Called now and then while the socket takes no more."""
         backlog = self._backlog
-        if backlog is None or self._state is not _State.OPEN:
+        if backlog is None or not self.is_open:
             return
         if backlog.check(now, self._transport.get_write_buffer_size()) is Verdict.CLOSE_SLOW:
             self.give_up("slow", "no progress")
@@ -436,22 +386,22 @@ class Connection(asyncio.Protocol):
 
     def leave(self) -> None:
         """The node goes: tell the client to come back elsewhere, then close."""
-        if self.encoding in _ORDERLY and self._state is _State.OPEN:
-            self._send(text_frame(native.drain(0)))
+        if self.encoding in _ORDERLY and self.is_open:
+            self.tell(native.drain(0))
         self.close(CloseCode.GOING_AWAY, "the node drains")
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Tell the client why and end the connection; at once out of the registry, so nothing more is routed to it."""
-        if self._state is not _State.OPEN:
-            return
-        self.close_code = code
+        if self.is_open:
+            self._close(code, reason)
+
+    def _close(self, code: CloseCode, reason: str) -> Farewell:
         backlog = self._backlog
         rest: list[bytes] = []
         if backlog is not None and code is not CloseCode.TOO_SLOW:
             rest = backlog.take(backlog.bytes)
             self._node.backlog_bytes -= sum(map(len, rest))
-        self._forget()
-        self._state = _State.CLOSING
+        frames = self._end()
         if self.encoding == Encoding.SSE:
             rest.append(sse_chunk(sse_event(native.close_event(code), None)) + _SSE_END)
         else:
@@ -459,36 +409,21 @@ class Connection(asyncio.Protocol):
         self._transport.writelines(rest)
         if self.encoding == Encoding.SSE and self._transport.can_write_eof():
             self._transport.write_eof()
-        self._wake_at(self._node.clock.monotonic() + _CLOSING_S)
+        return Farewell(self._node, self._transport, frames, code)
 
     def _on_client_close(self, payload: bytes) -> None:
-        self.close_code = int.from_bytes(payload[:2], "big") if payload else 1005
-        self._forget()
-        self._state = _State.CLOSING
-        self._transport.write(close_frame(self.close_code) if payload else b"\x88\x00")
+        code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
+        self._end()
+        self._transport.write(close_frame(code) if payload else b"\x88\x00")
         self._transport.close()
-        self._wake_at(self._node.clock.monotonic() + _CLOSING_S)
+        Farewell(self._node, self._transport, None, code)
 
-    def _on_bytes_while_closing(self, data: bytes) -> None:
-        frames = self._frames
-        if frames is None:
-            return
-        try:
-            closed = any(event.opcode == Opcode.CLOSE for event in frames.feed(data))
-        except ProtocolViolation:
-            self._stop_reading()
-            return
-        if closed:
-            self._transport.close()
-
-    def _stop_reading(self) -> None:
-        """After a violation nothing of the client can be understood, its close frame least of all: it hangs up, or the
-        deadline does. Not at once: octets still under way (the rest of a message that is too big) would make the kernel
-        reset the connection, and the client would never see why.
-        """
-        self._frames = None
-        if self._state is _State.CLOSING and self._transport.can_write_eof():
-            self._transport.write_eof()
+    def _end(self) -> ClientFrames | None:
+        """Take part in nothing any more; what is left is a reader for the peer's answer."""
+        frames, self._frames = self._frames, None
+        self._forget()
+        self.is_open = False
+        return frames
 
     def _forget(self) -> None:
         node = self._node

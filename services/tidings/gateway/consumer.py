@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from tidings.clock import Clock
+from tidings.gateway.allowance import Allowance
 from tidings.gateway.node import Node
 from tidings.gateway.router import Poison, Routed
 from tidings.gateway.stats import Stats
@@ -27,6 +28,10 @@ _LATE_MS: Final = 1_000
 _DRAIN_TURN_S: Final = 0.02
 _DRAIN_TURNS: Final = 25
 """So a slice of an outage waits half a second at most for sockets that do take bytes."""
+_PATIENCE_S: Final = 10.0
+_PATIENCE_SHARE: Final = 0.05
+"""All slices together wait this long, and then for this share of the time: one client that reads slowly on purpose, or
+a clock that is wrong, holds nobody else up."""
 
 
 class Consumer:
@@ -42,6 +47,7 @@ class Consumer:
         self._clock = clock
         self._modifications = modifications
         self._log_limiter = LogLimiter(limit=5, interval_s=10.0)
+        self._patience = Allowance(_PATIENCE_SHARE, _PATIENCE_S, clock.monotonic())
         self._epoch = 0
         self.warming = True
         """Nobody is connected yet: records are only remembered, not counted as unheard."""
@@ -109,7 +115,7 @@ class Consumer:
         if self._clock.now() * 1000 - newest_ms < _LATE_MS:
             return
         for _ in range(_DRAIN_TURNS):
-            if not self._node.draining_backlogs():
+            if not self._node.draining_backlogs() or not self._patience.take(_DRAIN_TURN_S, self._clock.monotonic()):
                 return
             await asyncio.sleep(_DRAIN_TURN_S)
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Final
 from tidings.clock import Clock
 from tidings.closing import CloseCode
 from tidings.gateway.admission import Admission, refused_for_now
-from tidings.gateway.cursor import format_cursor, format_event_id
 from tidings.gateway.drain import WAVE_S, waves
-from tidings.gateway.frames import Encoding, sse_chunk
+from tidings.gateway.greeting import heartbeat
 from tidings.gateway.handshake import Accepted, Gatekeeper
-from tidings.gateway.protocols import native
 from tidings.gateway.protocols.native import ResyncReason
 from tidings.gateway.registry import Registry
 from tidings.gateway.resumes import ResumeLimits, Resumes
@@ -24,11 +22,11 @@ from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.gateway.timers import TimerWheel
 from tidings.gateway.window import Window
-from tidings.gateway.wsframes import ping_frame, text_frame
 
 if TYPE_CHECKING:
     from tidings.gateway.arrival import Arrival
     from tidings.gateway.connection import Connection
+    from tidings.gateway.farewell import Farewell
 
 __all__ = ["SPARE_SOCKETS", "Node", "NodeLimits"]
 
@@ -94,7 +92,7 @@ class Node:
         self.router = Router(self.registry, compress_min_bytes, self.window)
         self.resumes = Resumes(self, self.window, limits.resume)
         self._admission = Admission(limits, self.registry, clock.monotonic())
-        self.wheel: TimerWheel[Connection | Arrival] = TimerWheel(TICK_S, clock.monotonic())
+        self.wheel: TimerWheel[Connection | Arrival | Farewell] = TimerWheel(TICK_S, clock.monotonic())
         self.blocked: set[Connection] = set()
         """Connections whose socket takes no more for now."""
         self.backlog_bytes = 0
@@ -182,19 +180,8 @@ class Node:
         """
         frame = self._heartbeats.get(encoding)
         if frame is None:
-            frame = self._heartbeats[encoding] = self._heartbeat(encoding)
+            frame = self._heartbeats[encoding] = heartbeat(encoding, self.router.log, self.router.positions)
         return frame
-
-    def _heartbeat(self, encoding: int) -> bytes:
-        return self.heartbeat_at(encoding, self.router.positions)
-
-    def heartbeat_at(self, encoding: int, positions: Mapping[int, int]) -> bytes:
-        """The same for one connection that is elsewhere."""
-        if encoding == Encoding.SSE:
-            return sse_chunk(b": \nid: " + format_event_id(self.router.log, positions).encode() + b"\n\n")
-        if encoding in (Encoding.V1, Encoding.V1_DEFLATE):
-            return ping_frame() + text_frame(native.checkpoint(format_cursor(positions)))
-        return ping_frame()
 
     def tick(self, now: float) -> None:
         """Everything that is due. Cost: what is due, and one look at each blocked connection."""

@@ -70,6 +70,8 @@ class ReadBack:
     Args:
         cluster: The brokers.
         topic: Its name.
+        position_of: How far the node has come in a partition. Nothing is read beyond it: what it will find to be a
+            repeat is not known yet.
         repeats_of: What the node knows of repeated ids in a partition.
         max_reads: Reads of the whole process at once; the others wait.
         on_bytes: Told how much each read brought.
@@ -79,12 +81,14 @@ class ReadBack:
         self,
         cluster: Cluster,
         topic: str,
+        position_of: Callable[[int], int],
         repeats_of: Callable[[int], Repeats],
         max_reads: int,
         on_bytes: Callable[[int], None],
     ) -> None:
         self._cluster = cluster
         self._topic = topic
+        self._position_of = position_of
         self._repeats_of = repeats_of
         self._reads = asyncio.Semaphore(max_reads)
         self._on_bytes = on_bytes
@@ -177,7 +181,10 @@ class ReadBack:
         next_offset, records = await self._fetch(lane.partition, start)
         segment = Segment(start)
         known = self._repeats_of(lane.partition.partition)
+        next_offset = min(next_offset, self._position_of(lane.partition.partition))
         for record in records:
+            if record.offset >= next_offset:
+                break
             repeat = known.was_repeat(record.offset) if lane.repeats is None else _is_repeat(lane.repeats, record)
             if record.value is not None and not repeat:
                 segment.append(record.offset, record.value, None, record.timestamp)

@@ -555,12 +555,13 @@ def test_a_client_that_never_answers_our_close_is_cut_after_two_seconds() -> Non
 def test_a_connection_closed_once_is_not_closed_again() -> None:
     party = Party()
     alice = party.connect()
-    alice.opened.leave()
-    alice.opened.leave()
-    alice.opened.give_up("slow", "x")
+    connection = alice.opened
+    connection.leave()
+    connection.leave()
+    connection.give_up("slow", "x")
     assert len(server_frames(alice.sent)) == 1
     alice.lose()
-    alice.opened.leave()
+    connection.leave()
     assert party.count("tidings_gateway_closes_total", code="1001") == 1
 
 

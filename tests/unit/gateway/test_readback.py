@@ -68,10 +68,14 @@ class FakeLog:
 
 
 def reader(
-    log: FakeLog, repeats: Repeats | None = None, max_reads: int = 4, on_bytes: Callable[[int], None] = lambda _: None
+    log: FakeLog,
+    repeats: Repeats | None = None,
+    max_reads: int = 4,
+    on_bytes: Callable[[int], None] = lambda _: None,
+    position: Callable[[], int] = lambda: 1 << 60,
 ) -> ReadBack:
     known = Repeats(None) if repeats is None else repeats
-    return ReadBack(cast(Any, log), "modifications", lambda _: known, max_reads, on_bytes)
+    return ReadBack(cast(Any, log), "modifications", lambda _: position(), lambda _: known, max_reads, on_bytes)
 
 
 def run(work: Awaitable[Any]) -> Any:
@@ -170,6 +174,25 @@ def test_a_repeat_that_the_node_knows_of_is_left_out() -> None:
     log = FakeLog(300, ids={50: b"same", 150: b"same"})
     assert run(offsets(reader(log, known), 0, 300)) == [offset for offset in range(300) if offset != 150]
     assert run(offsets(reader(log, known), 100, 300)) == [offset for offset in range(100, 300) if offset != 150]
+
+
+def test_nothing_is_read_that_the_node_has_not_looked_at_for_repeats() -> None:
+    known = Repeats(None)
+    position = 0
+    older = reader(FakeLog(300, ids={40: b"same", 60: b"same"}), known, position=lambda: position)
+
+    def node_reads_up_to(end: int) -> None:
+        nonlocal position
+        for offset in range(position, end):
+            known.at(offset, 0)
+            known.is_repeat(b"same" if offset in (40, 60) else None, offset, 0)
+        position = end
+
+    node_reads_up_to(50)
+    assert run(offsets(older, 0, 50)) == list(range(50))
+    assert older.find(0, 50) is None
+    node_reads_up_to(100)
+    assert run(offsets(older, 0, 100)) == [offset for offset in range(100) if offset != 60]
 
 
 def test_a_repeat_of_a_record_before_the_range_is_left_out_also_if_the_node_was_not_there() -> None:

@@ -1,0 +1,36 @@
+"""Control frames as the bytes of a connection's encoding: the first ones, and those told later."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tidings.gateway.cursor import format_cursor, format_event_id
+from tidings.gateway.frames import Encoding, sse_chunk, sse_event
+from tidings.gateway.protocols import native
+from tidings.gateway.wsframes import ping_frame, text_frame
+
+__all__ = ["control_frame", "greeting", "heartbeat"]
+
+_SSE_RETRY_MS: Final = 2000
+
+
+def control_frame(encoding: int, payload: bytes) -> bytes:
+    """The JSON of a control frame as it goes to the socket."""
+    return sse_chunk(sse_event(payload, None)) if encoding == Encoding.SSE else text_frame(payload)
+
+
+def greeting(encoding: int, welcome: bytes) -> bytes:
+    """What a client gets first; those of plain mode get nothing."""
+    if encoding in (Encoding.PLAIN, Encoding.PLAIN_DEFLATE):
+        return b""
+    if encoding == Encoding.SSE:
+        return sse_chunk(b"retry: %d\n\n" % _SSE_RETRY_MS) + control_frame(encoding, welcome)
+    return control_frame(encoding, welcome)
+
+
+def heartbeat(encoding: int, log: str, positions: Mapping[int, int]) -> bytes:
+    """A ping, with a cursor for those who can resume. The client was given everything up to that cursor."""
+    if encoding == Encoding.SSE:
+        return sse_chunk(b": \nid: " + format_event_id(log, positions).encode() + b"\n\n")
+    if encoding in (Encoding.V1, Encoding.V1_DEFLATE):
+        return ping_frame() + text_frame(native.checkpoint(format_cursor(positions)))
+    return ping_frame()
