@@ -1,12 +1,14 @@
 """Where reading goes on when the position is not in the log any more; the cluster is a fake, so no broker is needed."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from tidings.kafka.cluster import Start
 from tidings.kafka.fetch_session import Partition
-from tidings.kafka.source import Fetched, RecordSource
+from tidings.kafka.source import Fetched, History, RecordSource
 
 PARTITION = Partition("modifications", 3)
 
@@ -69,3 +71,66 @@ async def test_after_the_log_became_shorter_nothing_old_is_shown_and_nothing_new
     log = ShortLog(oldest=0, end=8, young_from=young_from)
     assert await going_on_from(log, position=10) == expected
     assert log.asked_ms == [1_001]
+
+
+class Begun:
+    """Notes where reading starts."""
+
+    def __init__(self) -> None:
+        self.at: dict[Partition, tuple[int, float | None]] = {}
+
+    def begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
+        self.at[partition] = (offset, since_ms)
+
+    def jump(self, partition: Partition, offset: int, position: int) -> None:
+        raise AssertionError("nothing jumps here")
+
+    async def deliver(self, _: Sequence[Fetched]) -> None:
+        raise AssertionError("nothing is fetched here")
+
+
+@pytest.mark.parametrize(
+    ("oldest", "end", "young_from", "expected"),
+    [
+        (0, 100, 40, (40, "since")),
+        (0, 100, 0, (0, None)),
+        (50, 100, 40, (50, None)),
+        (0, 100, None, (100, "since")),
+        (0, 5_000, 40, (4_000, math.inf)),
+        (0, 0, None, (0, None)),
+    ],
+    ids=["by age", "the whole log", "what retention left", "nothing young", "at most so many offsets", "an empty log"],
+)
+async def test_a_topic_with_a_history_is_read_from_before_its_end(
+    oldest: int, end: int, young_from: int | None, expected: tuple[int, Any]
+) -> None:
+    log, reader = ShortLog(oldest, end, young_from), Begun()
+    source = RecordSource({}, [PARTITION.topic], reader, linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = log  # type: ignore[assignment]
+    await source._adopt_with_history([PARTITION], History(age_s=600, offsets=1_000))
+    offset, since_ms = reader.at[PARTITION]
+    assert (offset, "since" if since_ms in log.asked_ms else since_ms) == expected
+    assert source.positions[PARTITION] == offset
+    assert source.caught_up() is (offset >= end)
+
+
+async def test_a_topic_made_anew_is_read_whole_whatever_its_partitions_are_now() -> None:
+    class Anew(ShortLog):
+        async def refresh(self) -> None:
+            pass
+
+        def partitions(self) -> list[Partition]:
+            return [PARTITION]
+
+        def leader(self, partition: Partition) -> int | None:
+            return None
+
+    reader = Begun()
+    source = RecordSource({}, [PARTITION.topic, "signals"], reader, linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = Anew(0, 8, None)  # type: ignore[assignment]
+    source.positions = {PARTITION: 500, Partition(PARTITION.topic, 4): 7, Partition("signals", 0): 3}
+    forgotten: list[dict[Partition, int]] = []
+    await source.start_anew(PARTITION.topic, lambda: forgotten.append(dict(source.positions)))
+    assert forgotten[0][PARTITION] == 500, "told before anything begins again"
+    assert source.positions == {PARTITION: 0, Partition("signals", 0): 3}
+    assert reader.at == {PARTITION: (0, None)}

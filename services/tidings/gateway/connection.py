@@ -12,7 +12,7 @@ from tidings.gateway.backlog import Backlog, Verdict
 from tidings.gateway.cursor import format_cursor
 from tidings.gateway.farewell import Farewell
 from tidings.gateway.frames import Encoding, sse_chunk, sse_event
-from tidings.gateway.greeting import control_frame, greeting, heartbeat
+from tidings.gateway.greeting import control_frame, greeting, heartbeat, place
 from tidings.gateway.handshake import Accepted
 from tidings.gateway.protocols import native
 from tidings.gateway.replay import Replay
@@ -211,7 +211,7 @@ class Connection(asyncio.Protocol):
             resumed=resumed,
             heartbeat_s=node.limits.session.ping_interval_s,
         )
-        return greeting(self.encoding, welcome)
+        return greeting(self.encoding, welcome) + place(self.encoding, node.router.log, positions)
 
     def tell(self, payload: bytes) -> None:
         """A control frame, behind what waits already."""
@@ -242,10 +242,10 @@ class Connection(asyncio.Protocol):
         if not self.is_open or self.encoding not in _RESUMABLE:
             return
         router = self._node.router
-        greeting = b"" if self._greeted else self._greeting(router.positions, resumed=False)
+        first = b"" if self._greeted else self._greeting(router.positions, resumed=False)
         told = control_frame(self.encoding, native.resync(reason, router.log, format_cursor(router.positions)))
         self._release()
-        self._send(greeting + told)
+        self._send(first + told + place(self.encoding, router.log, router.positions))
 
     def _release(self) -> None:
         if self.held:

@@ -8,7 +8,7 @@ from tidings.gateway.frames import Encoding, sse_chunk, sse_event
 from tidings.gateway.protocols import native
 from tidings.gateway.wsframes import ping_frame, text_frame
 
-__all__ = ["control_frame", "greeting", "heartbeat"]
+__all__ = ["control_frame", "greeting", "heartbeat", "place"]
 
 _SSE_RETRY_MS: Final = 2000
 
@@ -25,6 +25,14 @@ def greeting(encoding: int, welcome: bytes) -> bytes:
     if encoding == Encoding.SSE:
         return sse_chunk(b"retry: %d\n\n" % _SSE_RETRY_MS) + control_frame(encoding, welcome)
     return control_frame(encoding, welcome)
+
+
+def place(encoding: int, log: str, positions: Mapping[int, int]) -> bytes:
+    """For Server-Sent Events the id that goes with the cursor just told: a client that breaks off before the first
+    record comes back to it. Others have read the cursor in the frame."""
+    if encoding != Encoding.SSE:
+        return b""
+    return sse_chunk(b"id: " + format_event_id(log, positions).encode() + b"\n\n")
 
 
 def heartbeat(encoding: int, log: str, positions: Mapping[int, int]) -> bytes:

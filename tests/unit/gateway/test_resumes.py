@@ -67,6 +67,18 @@ def test_server_sent_events_resume_by_the_id_of_the_last_one() -> None:
     ]
 
 
+def test_an_event_stream_that_breaks_off_before_the_first_record_comes_back_to_its_welcome() -> None:
+    """A browser knows its place only by an id, and an id alone is enough for it."""
+    party = Party()
+    alice = party.connect("alice", "/sse")
+    assert unchunked(alice.sent).endswith(b"id: log1.a.14\n\n")
+    party.node.resync_all("expired")
+    assert unchunked(alice.sent).endswith(b"id: log1.a.14\n\n")
+    deliver(party, 10, 1)
+    again = party.connect("alice", "/sse", "Last-Event-ID: log1.a.14")
+    assert json.loads(parse_sse(unchunked(again.sent))[1][0])["data"] == 10
+
+
 def test_a_client_ahead_of_this_node_gets_nothing_twice_and_is_live_once_the_node_has_come_as_far() -> None:
     party = Party()
     alice = party.connect("alice", f"/ws?cursor=0:13,1:20&{LOG}", V1, inspected=True)
