@@ -60,6 +60,7 @@ class Member:
     encoding: int = Encoding.PLAIN
     address: str = "10.0.0.1"
     session_id: str = ""
+    greeted: bool = True
     inbox: list[bytes] = field(default_factory=list)
     got: list[bytes] = field(default_factory=list)
     closed: tuple[CloseCode, str] | None = None
@@ -201,7 +202,9 @@ class Transport:
     `sent` is what the client's side has got, `buffered` what the transport holds.
     """
 
-    def __init__(self, connection: Arrival | Connection | Farewell, room: float = float("inf"), peer: str = "192.0.2.1") -> None:
+    def __init__(
+        self, connection: Arrival | Connection | Farewell, room: float = float("inf"), peer: str = "192.0.2.1"
+    ) -> None:
         self.connection: Arrival | Connection | Farewell = connection
         self.room = room
         self.peer = peer
@@ -386,6 +389,7 @@ class Party:
             asyncio.run(self._connect_and_wait(transport, head))
         else:
             transport.connection.data_received(head)
+        self.run_resumes()
         head, _, rest = transport.sent.partition(b"\r\n\r\n")
         assert head.startswith((b"HTTP/1.1 101 ", b"HTTP/1.1 200 ")), head
         transport.sent = rest

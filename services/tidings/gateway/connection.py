@@ -55,12 +55,12 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_due_at",
         "_frames",
-        "_greeted",
         "_node",
         "_session",
         "_transport",
         "address",
         "encoding",
+        "greeted",
         "held",
         "inbox",
         "is_open",
@@ -84,7 +84,8 @@ class Connection(asyncio.Protocol):
         """It has a cursor that is not the node's: nothing is routed to it."""
         self.replay: Replay | None = None
         """What it has to get before it takes part."""
-        self._greeted = False
+        self.greeted = False
+        """It was told where it starts."""
         self.encoding = int(accepted.encoding)
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
 
@@ -199,7 +200,7 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
     def _greeting(self, positions: Mapping[int, int], *, resumed: bool) -> bytes:
-        self._greeted = True
+        self.greeted = True
         if self.encoding not in _RESUMABLE:
             return b""
         node = self._node
@@ -229,9 +230,9 @@ class Connection(asyncio.Protocol):
         self.replay = replay
         self._send(self._greeting(replay.positions, resumed=True))
 
-    def write_frames(self, frames: list[bytes]) -> None:
+    def write(self, frames: bytes) -> None:
         """Frames for this connection alone; for one that takes bytes."""
-        self._transport.writelines(frames)
+        self._transport.write(frames)
 
     def take_part(self) -> None:
         """It is where the node is: live from now on."""
@@ -242,7 +243,7 @@ class Connection(asyncio.Protocol):
         if not self.is_open or self.encoding not in _RESUMABLE:
             return
         router = self._node.router
-        first = b"" if self._greeted else self._greeting(router.positions, resumed=False)
+        first = b"" if self.greeted else self._greeting(router.positions, resumed=False)
         told = control_frame(self.encoding, native.resync(reason, router.log, format_cursor(router.positions)))
         self._release()
         self._send(first + told + place(self.encoding, router.log, router.positions))

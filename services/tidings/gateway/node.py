@@ -159,9 +159,11 @@ class Node:
         self.resumes.routed()
 
     def resync_all(self, reason: ResyncReason) -> None:
-        """The chain of cursors that clients hold ends here, for all who hold one."""
+        """The chain of cursors that clients hold ends here, for all who hold one. Whose cursor is still being looked at
+        may hold a good one."""
         for subscriber in list(self.registry):
-            subscriber.resync(reason)
+            if subscriber.greeted:
+                subscriber.resync(reason)
 
     def draining_backlogs(self) -> bool:
         """Whether a connection that takes bytes is far behind."""
@@ -190,6 +192,7 @@ class Node:
             connection.on_due(now)
         for connection in list(self.blocked):
             connection.check_progress(now)
+        self.resumes.tick()
         # What transports hold is looked at here only: asking each blocked one at each batch would cost too much.
         if self.limits.unsent_total_bytes and self.unsent_bytes() > self.limits.unsent_total_bytes:
             self._relieve()

@@ -12,6 +12,9 @@ __all__ = ["Missed", "Older", "Replay"]
 _SEGMENT_EFFORT: Final = 4
 """Looking whether a segment names a user costs about as much as searching this many records."""
 
+_FOUND_EFFORT: Final = 8
+"""Decoding a record and making its frame costs as much as searching this many."""
+
 Older = Callable[[int, int], Segment | None]
 """Partition and offset, before the window's start, to a segment that holds or follows it; None: not here (yet)."""
 
@@ -82,7 +85,7 @@ class Replay:
         `self.positions` has moved past a record when it is given out, so the caller may stop at any of them.
 
         Args:
-            effort: Records to search at most, found or not; less is done where less is missed.
+            effort: Records to search at most; one that is found counts as nine, a segment passed over as four.
         """
         self.wants = None
         needle = self.needle
@@ -109,8 +112,9 @@ class Replay:
                             self.older_bytes += len(kept.value)
                         if needle.may_be_in(kept.value) and (record := _decoded(kept.value, needle.user)) is not None:
                             self.positions[partition] = kept.offset + 1
+                            effort -= _FOUND_EFFORT
                             yield Missed(partition, kept.offset, record)
-                        elif effort <= 0:
+                        if effort <= 0:
                             stop = kept.offset + 1
                             break
                 self.positions[partition] = offset = max(offset, stop)

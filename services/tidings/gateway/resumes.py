@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 STEP_BYTES: Final = 262_144
 """Written to one connection at once, then it is the next one's turn."""
 STEP_EFFORT: Final = 1_000
-"""Records searched for one connection at once: about a millisecond."""
+"""Work for one connection at once, as `Replay.missed` counts it: one or two milliseconds."""
 _TURN_S: Final = 0.003
 """Replaying goes on for this long before live records and other connections are looked after."""
 _INSPECT_S: Final = 5.0
@@ -37,6 +37,10 @@ _AHEAD_TRIES: Final = 4
 _AHEAD_WAIT_S: Final = 0.5
 """A new leader may not know for a moment how far its log is committed."""
 _RETRY_S: Final = 0.5
+# Compressing for one receiver alone costs more than it saves; who negotiated it takes plain frames too.
+_UNCOMPRESSED: Final = {int(Encoding.V1_DEFLATE): int(Encoding.V1)}
+_FEW: Final = 32
+"""So many who wait for the node are looked at after each slice of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class Resumes:
         self._budgets = Allowances(limits.readback_bytes / 60, limits.readback_bytes)
         self._ready: deque[Connection] = deque()
         self._waiting: set[Connection] = set()
+        self._moved = False
         self._work = asyncio.Event()
         self.log: Log | None = None
         self.older: ReadBack | None = None
@@ -167,7 +172,7 @@ class Resumes:
 
     def _start(self, connection: "Connection", replay: Replay) -> None:
         connection.welcome_back(replay)
-        self._step(connection)
+        self.ready(connection)  # in its turn: many may come at once
 
     def _refuse(self, connection: "Connection", reason: ResyncReason) -> None:
         self._node.stats.resumed(reason)
@@ -181,11 +186,18 @@ class Resumes:
         self._work.set()
 
     def routed(self) -> None:
-        """The node went on: those who wait for it may have got nearer."""
-        if self._waiting:
+        """The node went on: those who wait for it may have got nearer. Many are looked at only with `tick`."""
+        self._moved = True
+        if len(self._waiting) <= _FEW:
+            self.tick()
+
+    def tick(self) -> None:
+        """Call it every few hundredths of a second."""
+        if self._moved and self._waiting:
             self._ready.extend(self._waiting)
             self._waiting.clear()
             self._work.set()
+        self._moved = False
 
     def forget(self, connection: "Connection") -> None:
         """The connection is gone."""
@@ -249,7 +261,7 @@ class Resumes:
                 replay.positions,
                 router.compress_min_bytes,
             )
-            frame = made.frame(connection.encoding)
+            frame = made.frame(_UNCOMPRESSED.get(connection.encoding, connection.encoding))
             frames.append(frame)
             size += len(frame)
             if size >= STEP_BYTES:
@@ -257,7 +269,7 @@ class Resumes:
                 break
         if frames:
             self._node.stats.replayed(connection.encoding, len(frames), size)
-            connection.write_frames(frames)
+            connection.write(b"".join(frames))
             if connection.replay is not replay:
                 return  # its socket broke
         if replay.wants is not None and replay.from_live:

@@ -47,6 +47,10 @@ class Subscriber(Member, Protocol):
     @property
     def session_id(self) -> str: ...
 
+    @property
+    def greeted(self) -> bool:
+        """Whether it was told where it starts."""
+
     def flush(self) -> None:
         """Write what is in the inbox and empty it."""
 

@@ -173,6 +173,26 @@ def test_a_cursor_that_can_not_be_checked_is_believed_and_looked_at_again() -> N
     assert data(good) == [11]
 
 
+def test_missed_frames_are_not_compressed_for_one_client_alone() -> None:
+    party = Party(compress_min_bytes=10)
+    deliver(party, 10, 1)
+    alice = party.connect("alice", f"/ws?cursor=0:10,1:20&{LOG}", V1, "Sec-WebSocket-Extensions: permessage-deflate")
+    deliver(party, 11, 1)
+    compressed = [(frame.json["type"], frame.compressed) for frame in server_frames(alice.sent)]
+    assert compressed == [("$welcome", False), ("t", False), ("t", True)]
+
+
+def test_many_who_wait_for_the_node_are_looked_at_now_and_then() -> None:
+    party = Party()
+    clients = [party.connect(f"u{number}", f"/ws?cursor=0:13,1:20&{LOG}", V1, inspected=True) for number in range(40)]
+    deliver(party, 10, 5, [f"u{number}" for number in range(40)])
+    party.run_resumes()
+    assert not any(data(client) for client in clients)
+    party.advance(0.25)
+    party.run_resumes()
+    assert all(data(client) == [13, 14] for client in clients)
+
+
 def test_plain_clients_have_no_cursor() -> None:
     party = Party()
     deliver(party, 10, 3)
