@@ -1,0 +1,2 @@
+export { connect } from "./client.js";
+export { TidingsError } from "./errors.js";
