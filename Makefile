@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-slow check lint bench fmt schemas docs lock clean
+.PHONY: help setup run test test-clients test-slow check lint bench chaos mutants fmt schemas docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,11 +16,22 @@ setup: $(STAMP) ## install everything into .venv (part of all the others)
 run: $(STAMP) ## run the whole system here until Ctrl-C (= tidings up)
 	@exec $(BIN)/tidings up
 
-test: lint ## every test but the slow ones; real Kafka, under 12 minutes
+test: lint test-clients ## every test but the slow ones; real Kafka, under 12 minutes
 	$(PYTEST) -q tests/unit tests/property tests/contract -m "not slow" \
 		--cov=tidings --cov-branch --cov-report=json:.cache/coverage.json
 	$(BIN)/python -m tests.coverage_of_pure .cache/coverage.json
 	$(PYTEST) tests/integration -m "not slow"
+
+test-clients: $(STAMP) ## the client libraries on their own: Python, JavaScript (Node 20 or newer) and its types (npm)
+	$(PYTEST) -q clients/python/tests
+	@if node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2> /dev/null; then \
+	  node --experimental-websocket --test clients/js/test/*.test.js; \
+	elif [ "$$CI" = true ]; then echo "test-clients: no Node 20 or newer"; exit 1; \
+	else echo "test-clients: JavaScript skipped, no Node 20 or newer"; fi
+	@if cd clients/js && { [ -x node_modules/.bin/tsc ] || npm ci --no-audit --no-fund --silent 2> /dev/null; }; then \
+	  node_modules/.bin/tsc --project .; \
+	elif [ "$$CI" = true ]; then echo "test-clients: npm could not fetch TypeScript"; exit 1; \
+	else echo "test-clients: types skipped, npm could not fetch TypeScript"; fi
 
 test-slow: $(STAMP) ## long outages and storms
 	$(PYTEST) tests -m slow
@@ -32,6 +43,13 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p tidings -p tests
+
+SECONDS ?= 180
+chaos: $(STAMP) ## a random schedule of faults for SECONDS=180; SEED=n repeats one
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+mutants: $(STAMP) ## break each guarantee once and see its test fail
+	$(BIN)/python -m tests.mutants
 
 bench: $(STAMP) ## measure against the baseline; takes a while, wants a quiet machine
 	$(BIN)/tidings bench

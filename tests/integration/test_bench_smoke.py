@@ -60,7 +60,8 @@ def test_the_baseline_alone(kafka: str, tmp_path: Path) -> None:
 
 
 def test_a_gateway_beside_the_baseline(kafka: str, tmp_path: Path) -> None:
-    result, found = run(kafka, tmp_path, "--gateway-command", STUB, "--engine", "python")
+    parts = [word for part in ("shapes", "idle", "connects") for word in ("--part", part)]
+    result, found = run(kafka, tmp_path, "--gateway-command", STUB, "--engine", "python", *parts)
     assert result.exit_code == 0, result.output
     (shape,) = found["shapes"]
     assert shape["ratio"] > 0
@@ -84,6 +85,48 @@ def test_a_lost_delivery_is_seen_and_fails_the_check(kafka: str, tmp_path: Path)
     (measured,) = shape["rounds"]["gateway"]
     assert measured["lost"] == 15  # of 50 + 100 records for 10 receivers each, every hundredth
     assert "15 frames lost" in result.output
+
+
+def test_resumes_from_the_window_and_from_kafka(kafka: str, tmp_path: Path) -> None:
+    result, found = run(kafka, tmp_path, "--part", "resume", "--connects", "50", "--markdown")
+    assert result.exit_code == 0, result.output
+    # That each client got exactly what it missed is checked by the bench itself.
+    assert {(each["source"], each["missed"], each["repeats"]) for each in found["resumes"]} == {
+        (source, missed, repeats)
+        for source in ("window", "Kafka", "Kafka, read before")
+        for missed, repeats in ((1, 3), (200, 2))
+    }
+    for each in found["resumes"]:
+        assert 0 < each["welcome_p50_ms"] <= each["last_p50_ms"] <= each["last_p99_ms"] <= each["last_max_ms"] < 10_000
+        assert each["others"] == 300
+    assert [each["source"] for each in found["resume_rates"]] == ["no cursor", "window", "Kafka"]
+    assert all(each["users"] == 50 and each["per_s"] > 0 for each in found["resume_rates"])
+    assert "| 200 | Kafka, read before | 2 |" in result.output
+
+
+def test_a_resume_that_is_refused_is_not_taken_for_a_quick_one(kafka: str, tmp_path: Path) -> None:
+    result, _ = run(
+        kafka, tmp_path, "--part", "resume", "--gateway-env", "TIDINGS_GATEWAY_READBACK_TIMEOUT_S=0.000001"
+    )  # fmt: skip
+    assert "$resync" in str(result.exception)
+    assert "budget" in str(result.exception)
+
+
+def test_what_the_window_costs(kafka: str, tmp_path: Path) -> None:
+    result, found = run(kafka, tmp_path, "--part", "window", "--markdown")
+    assert result.exit_code == 0, result.output
+    (memory,) = found["window_memory"]
+    (kept,), (without,) = memory["kept"], memory["without"]
+    # With the window off, the gateway says so; with it on, all records are in it, and a little for each.
+    assert without["window_bytes"] == 0
+    assert 0 < kept["window_bytes"] - memory["records"] * memory["record_bytes"] < memory["records"] * 300
+    idle, busy = found["window_cpu"]
+    assert (idle["connected"], busy["connected"]) == (0, 10)
+    for each in (idle, busy):
+        assert len(each["kept"]) == len(each["without"]) == 1
+        assert each["difference_us"] == pytest.approx(each["kept"][0]["cpu_us"] - each["without"][0]["cpu_us"])
+    assert idle["kept"][0]["deliveries"] == 0 < busy["kept"][0]["deliveries"] == busy["without"][0]["deliveries"]
+    assert "| 50x10@500 | 10 |" in result.output
 
 
 def test_a_gateway_that_does_not_start_is_told_with_its_last_words(kafka: str, tmp_path: Path) -> None:

@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         "_due_at",
         "_frames",
         "_node",
+        "_opening",
         "_session",
         "_transport",
         "address",
@@ -84,6 +85,7 @@ class Connection(asyncio.Protocol):
         """It has a cursor that is not the node's: nothing is routed to it."""
         self.replay: Replay | None = None
         """What it has to get before it takes part."""
+        self._opening = b""
         self.greeted = False
         """It was told where it starts."""
         self.encoding = int(accepted.encoding)
@@ -184,11 +186,11 @@ class Connection(asyncio.Protocol):
         self.held = resumes
         node.registry.add(self, held=resumes)
         self._wake_at(self._session.due_at)
+        self._opening = accepted.response
         if resumes:
-            self._transport.write(accepted.response)
             node.resumes.begin(self, accepted)
         else:
-            self._transport.write(accepted.response + self._greeting(node.router.positions, resumed=False))
+            self._transport.write(self._greeting(node.router.positions, resumed=False))
         if rest:
             self.data_received(rest)
 
@@ -200,9 +202,11 @@ class Connection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(timeout_s * 1000))
 
     def _greeting(self, positions: Mapping[int, int], *, resumed: bool) -> bytes:
+        """The head of the answer, if it is not sent yet, and what the client is told first."""
         self.greeted = True
+        opening, self._opening = self._opening, b""
         if self.encoding not in _RESUMABLE:
-            return b""
+            return opening
         node = self._node
         welcome = native.welcome(
             self.session_id,
@@ -212,7 +216,7 @@ class Connection(asyncio.Protocol):
             resumed=resumed,
             heartbeat_s=node.limits.session.ping_interval_s,
         )
-        return greeting(self.encoding, welcome) + place(self.encoding, node.router.log, positions)
+        return opening + greeting(self.encoding, welcome) + place(self.encoding, node.router.log, positions)
 
     def tell(self, payload: bytes) -> None:
         """A control frame, behind what waits already."""
@@ -224,6 +228,11 @@ class Connection(asyncio.Protocol):
     def takes_bytes(self) -> bool:
         """Whether the socket takes more at once."""
         return self.is_open and self._backlog is None
+
+    def answer(self) -> None:
+        """Open the stream before it is known where it starts."""
+        self._transport.write(self._opening)
+        self._opening = b""
 
     def welcome_back(self, replay: Replay) -> None:
         """The cursor is good: from here on the connection gets what it missed."""

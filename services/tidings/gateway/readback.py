@@ -15,14 +15,15 @@ from tidings.kafka.batches import LogRecord, decode_batches
 from tidings.kafka.cluster import Cluster, Start
 from tidings.kafka.fetch_session import Partition
 
-__all__ = ["CACHE_BYTES", "Expired", "ReadBack"]
+__all__ = ["CACHE_BYTES", "READ_BYTES", "Expired", "ReadBack"]
 
 log = logging.getLogger(__name__)
 
 CACHE_BYTES: Final = 32 * 1024 * 1024
 """What was read stays this long in memory, all lanes together, for others who need it; the least used goes first."""
 
-_FETCH_BYTES: Final = 1024 * 1024
+READ_BYTES: Final = 1024 * 1024
+"""One read brings this much, or one larger batch."""
 _ALIGNED: Final = 256
 """A lane starts at a multiple of this, so that those who need nearly the same range share it."""
 _NEAR: Final = 1_024
@@ -203,7 +204,7 @@ class ReadBack:
             try:
                 for attempt in range(_EMPTY_READS):
                     # The first piece of a record that is larger than this comes whole all the same.
-                    error_code, data, aborted = await self._cluster.fetch_once(partition, offset, _FETCH_BYTES)
+                    error_code, data, aborted = await self._cluster.fetch_once(partition, offset, READ_BYTES)
                     if error_code:
                         error = kafka_errors.for_code(error_code)
                         if error is kafka_errors.OffsetOutOfRangeError:

@@ -41,7 +41,7 @@ class Replay:
 
     Attributes:
         positions: Per partition the next offset that the client needs, as far as it has come.
-        wants: After `missed` ended: the partition and offset that `older` did not have; None: it needs nothing.
+        wants: After `missed` ended: partitions and offsets that `older` did not have; empty: it needs nothing.
         older_bytes: Of values before the window's start, looked at so far.
         reading: Older records are being read for it.
         read_back: They were, at least once.
@@ -65,7 +65,7 @@ class Replay:
         self.positions = dict(positions)
         self.since = since
         self.from_live = from_live
-        self.wants: tuple[int, int] | None = None
+        self.wants: list[tuple[int, int]] = []
         self.older_bytes = 0
         self.reading = False
         self.read_back = False
@@ -87,7 +87,7 @@ class Replay:
         Args:
             effort: Records to search at most; one that is found counts as nine, a segment passed over as four.
         """
-        self.wants = None
+        self.wants = []
         needle = self.needle
         for partition, end in positions.items():
             offset = self.positions.setdefault(partition, 0)
@@ -97,7 +97,7 @@ class Replay:
                 segment = older(partition, offset) if before else window.segment_at(partition, offset)
                 if segment is None:
                     if before:
-                        self.wants = self.wants or (partition, offset)
+                        self.wants.append((partition, offset))
                         break
                     self.positions[partition] = offset = end
                     break

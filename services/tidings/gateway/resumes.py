@@ -13,7 +13,7 @@ from tidings.gateway.cursor import InvalidCursor, parse_cursor, parse_event_id
 from tidings.gateway.frames import Encoding, Encodings
 from tidings.gateway.handshake import Accepted
 from tidings.gateway.protocols.native import ResyncReason
-from tidings.gateway.readback import Expired, ReadBack
+from tidings.gateway.readback import READ_BYTES, Expired, ReadBack
 from tidings.gateway.replay import Replay
 from tidings.gateway.window import Segment, Window
 from tidings.kafka.cluster import AWAY
@@ -122,6 +122,7 @@ class Resumes:
             self._node.stats.window_lookup("hit")
             self._start(connection, Replay(connection.user, positions, since))
             return
+        connection.answer()  # the brokers may take a while
         self._node.spawn(self._inspect(connection, tag, positions, since))
 
     async def _inspect(self, connection: "Connection", tag: str, positions: dict[int, int], since: float) -> None:
@@ -272,12 +273,12 @@ class Resumes:
             connection.write(b"".join(frames))
             if connection.replay is not replay:
                 return  # its socket broke
-        if replay.wants is not None and replay.from_live:
+        if replay.wants and replay.from_live:
             # The window has left behind a client that was too slow. Its next connection reads Kafka, within limits.
             connection.give_up("outrun", "too far behind")
-        elif replay.wants is not None and not full:
+        elif replay.wants and not full:
             replay.reading = True
-            self._node.spawn(self._read_back(connection, replay, *replay.wants))
+            self._node.spawn(self._read_back(connection, replay))
         elif replay.met(router.positions):
             if not replay.from_live:
                 self._node.stats.resumed("readback" if replay.read_back else "window")
@@ -291,7 +292,7 @@ class Resumes:
     def _older(self, partition: int, offset: int) -> Segment | None:
         return None if self.older is None else self.older.find(partition, offset)
 
-    async def _read_back(self, connection: "Connection", replay: Replay, partition: int, offset: int) -> None:
+    async def _read_back(self, connection: "Connection", replay: Replay) -> None:
         node = self._node
         replay.read_back = True
         reason: ResyncReason | None = None
@@ -304,10 +305,13 @@ class Resumes:
                 reason = "budget"
             else:
                 async with asyncio.timeout(self._limits.readback_timeout_s - replay.waited_s):
-                    await self._read_older(self.older, partition, offset)
-        except Expired:
+                    async with asyncio.TaskGroup() as reads:
+                        # As many at once as the budget would still bear if each brought as much as it may.
+                        for partition, offset in replay.wants[: max(1, int(budget.left(started) // READ_BYTES))]:
+                            reads.create_task(_read_older(self.older, partition, offset))
+        except* Expired:
             reason = "expired"
-        except TimeoutError:
+        except* TimeoutError:
             reason = "budget"
         replay.waited_s += node.clock.monotonic() - started
         replay.reading = False
@@ -318,13 +322,14 @@ class Resumes:
         else:
             self.ready(connection)
 
-    async def _read_older(self, older: ReadBack, partition: int, offset: int) -> None:
-        while True:
-            try:
-                return await older.read(partition, offset)
-            except AWAY as error:
-                log.warning("read_back_failed", partition=partition, offset=offset, reason=repr(error))
-                await asyncio.sleep(_RETRY_S)
+
+async def _read_older(older: ReadBack, partition: int, offset: int) -> None:
+    while True:
+        try:
+            return await older.read(partition, offset)
+        except AWAY as error:
+            log.warning("read_back_failed", partition=partition, offset=offset, reason=repr(error))
+            await asyncio.sleep(_RETRY_S)
 
 
 def _parse(accepted: Accepted) -> tuple[str, dict[int, int]]:

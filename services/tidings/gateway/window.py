@@ -17,7 +17,6 @@ SEGMENT_RECEIVERS: Final = 4_096
 
 _RECORD_BYTES: Final = 64
 """What a record costs beside its value: the object's head, its offset, its place in a list."""
-_HASH_MASK: Final = 0xFFFFFFFF
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _encode = msgspec.json.Encoder().encode
 
@@ -41,7 +40,7 @@ class Needle:
     def __init__(self, user: str) -> None:
         self.user = user
         self._bytes = user.encode() if _INTEGER.fullmatch(user) else _encode(user)
-        self.hash = hash(user) & _HASH_MASK
+        self.hash = hash(user)
 
     def may_be_in(self, value: bytes) -> bool:
         """Whether the record has to be decoded to know."""
@@ -99,10 +98,10 @@ class Segment:
         )
 
     def close(self) -> int:
-        """No more records come: keep four bytes of each receiver in place of the text. Returns the bytes added."""
+        """No more records come: keep a hash of each receiver in place of the text. Returns the bytes added."""
         if self._receivers is None:
             return 0
-        self._hashes = array("I", sorted({hash(user) & _HASH_MASK for user in self._receivers}))
+        self._hashes = array("q", sorted(map(hash, self._receivers)))
         self._receivers = None
         added = self._hashes.itemsize * len(self._hashes)
         self.bytes += added
@@ -171,6 +170,9 @@ class Window:
     def append(self, partition: int, offset: int, value: bytes, receivers: Iterable[str], timestamp_ms: int) -> None:
         """Keep the next record of a partition that was begun; poison and repeats do not come here."""
         known = self._partitions[partition]
+        if not self._limit_bytes:
+            known.start = known.end = offset + 1
+            return
         segments = known.segments
         if not segments or segments[-1].full:
             if segments:

@@ -113,18 +113,18 @@ def test_what_is_older_than_the_window_comes_from_what_was_read_back() -> None:
 
     replay = Replay("alice", {0: 10}, 0)
     assert list(replay.missed(window, {0: 90}, find, PLENTY)) == []
-    assert replay.wants == (0, 10)
+    assert replay.wants == [(0, 10)]
     older[0] = Segment(0)
     for offset in range(40):
         older[0].append(offset, record(["alice" if offset % 3 == 0 else "bob"]), None, 0)
     assert places(list(replay.missed(window, {0: 90}, find, PLENTY))) == [(0, n) for n in range(12, 40, 3)]
-    assert replay.wants == (0, 40)
+    assert replay.wants == [(0, 40)]
     assert replay.older_bytes > 0
     older[1] = Segment(40)
     for offset in range(40, 100):  # reaches over the window's start, and past the node
         older[1].append(offset, record(["alice" if offset % 3 == 0 else "bob"]), None, 0)
     assert places(list(replay.missed(window, {0: 90}, find, PLENTY))) == [(0, n) for n in range(42, 90, 3)]
-    assert replay.wants is None
+    assert replay.wants == []
     assert replay.met({0: 90})
 
 

@@ -97,7 +97,7 @@ def test_a_segment_knows_whom_it_names(closed: bool) -> None:
         segment.append(offset, b"{}", [f"user-{offset}"], 0)
     before = segment.bytes
     if closed:
-        assert segment.close() == segment.bytes - before == 400
+        assert segment.close() == segment.bytes - before == 800
     assert all(segment.may_name(Needle(f"user-{offset}")) for offset in range(100))
     assert not any(segment.may_name(Needle(f"other-{number}")) for number in range(100))
 

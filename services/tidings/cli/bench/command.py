@@ -6,13 +6,14 @@ import re
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 
 from tidings.cli.bench.report import markdown, print_report
-from tidings.cli.bench.run import OUR_GATEWAY, Options, run
+from tidings.cli.bench.rig import OUR_GATEWAY, Options, Part
+from tidings.cli.bench.run import run
 from tidings.cli.bench.shapes import SHAPES, Shape
 from tidings.cli.bench.summary import below_floor, read_floor
 
@@ -20,7 +21,9 @@ __all__ = ["bench"]
 
 _QUICK = {
     "rounds": 1, "seconds": 1.0, "warm_up": 0.5, "idle_connections": (200,), "idle_seconds": 2.0, "connects": 200,
-    "settle_s": 0.5, "patience_s": 2.0,
+    "settle_s": 0.5, "patience_s": 2.0, "missed": ((1, 3), (200, 2)), "others": 300, "window_records": 2_000,
+    "window_shapes": (Shape(50, 10, 500),), "window_connected": 10, "window_seconds": 1.0,
+    "window_fill_bytes": 200_000,
 }  # fmt: skip
 _QUICK_SHAPE = Shape(100, 10, 100)
 
@@ -58,15 +61,15 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option("--rounds", type=click.IntRange(1), default=5, show_default=True, help="Rounds of each target per shape.")
 @click.option("--seconds", type=click.FloatRange(0.1), default=8.0, show_default=True, help="Measured part of a round.")
 @click.option("--warm-up", type=click.FloatRange(0), default=2.0, show_default=True, help="Seconds before it.")
-@click.option(
-    "--part", "parts", type=click.Choice(["shapes", "idle", "connects"]), multiple=True, help="Only this; repeat it."
-)
+@click.option("--part", "parts", type=click.Choice(get_args(Part)), multiple=True, help="Only this; repeat it.")
 @click.option("--target", "targets", type=click.Choice(["baseline", "gateway"]), multiple=True, help="Only this one.")
 @click.option(
     "--idle-connections", type=click.IntRange(1), multiple=True, help="Steps of the idle part. [default: 5000 10000]"
 )
 @click.option("--idle-seconds", type=click.FloatRange(1), default=50.0, show_default=True, help="Watched at each step.")
-@click.option("--connects", type=click.IntRange(1), default=4_000, show_default=True, help="Connects per round.")
+@click.option(
+    "--connects", type=click.IntRange(1), default=4_000, show_default=True, help="Connects, and resumes, per round."
+)
 @click.option("--seed", type=int, default=1, show_default=True, help="Chooses users, receivers and texts.")
 @click.option(
     "--engine", type=click.Choice(["auto", "native", "python"]), default="auto", show_default=True,
@@ -98,13 +101,15 @@ def bench(
     writes it with asyncio, aiokafka, json and websockets.
 
     Deliveries per CPU-second of the process, latency from produce to client, loss, memory and CPU of idle connections,
-    connects per second. Needs some 40 minutes with all defaults, and a machine that does nothing else.
+    connects per second. Beside it, of the gateway alone: how long a resume takes, and what the window costs. Needs
+    some 70 minutes with all defaults, and a machine that does nothing else.
 
     \b
     Examples:
       tidings bench                                     everything
       tidings bench --part shapes --shape 1000x100@400 --rounds 3
       tidings bench --part idle --target gateway
+      tidings bench --part resume --part window --markdown
       tidings bench --part shapes --gateway-env TIDINGS_GATEWAY_LINGER_MS=0
     """
     floors = read_floor(floor) if check_floor else {}  # before the minutes, not after them

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Refused", "Wanted", "connect_all", "read_plan", "write_plan"]
+__all__ = ["Refused", "Wanted", "connect_all", "read_plan", "request", "write_plan"]
 
 PER_ADDRESS = 20_000
 """Connections from one source address to one server port; the kernel has 28,000 ports for them."""
@@ -75,7 +75,7 @@ def connect_all(
                     fault = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     if fault:
                         raise OSError(fault, f"{os.strerror(fault)} (connection {index})")
-                    sock.send(_request(port, plan[index]))
+                    sock.send(request(port, plan[index]))
                     sending.discard(fd)
                     epoll.modify(fd, select.EPOLLIN)
                     continue
@@ -109,9 +109,11 @@ def _begin(port: int, source: str) -> socket.socket:
     return sock
 
 
-def _request(port: int, wanted: Wanted) -> bytes:
+def request(port: int, wanted: Wanted, protocol: str = "") -> bytes:
+    """The upgrade request, with a subprotocol if one is named."""
     key = base64.b64encode(os.urandom(16)).decode()
     token = f"Authorization: Bearer {wanted.token}\r\n" if wanted.token else ""
+    token += f"Sec-WebSocket-Protocol: {protocol}\r\n" if protocol else ""
     return (
         f"GET {wanted.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n{token}\r\n"

@@ -13,7 +13,7 @@ from tidings.cli.bench.processes import Child, module
 from tidings.cli.bench.shapes import Load, Shape
 from tidings.cli.bench.targets import Target, measured_s
 
-__all__ = ["EngineName", "LoadClient", "Round", "load_client", "measure"]
+__all__ = ["EngineName", "LoadClient", "Round", "arrived", "load_client", "measure", "send"]
 
 EngineName = Literal["native", "python"]
 
@@ -108,14 +108,14 @@ def measure(
     """
     with load_client(client, target.port, target.plan(people)) as sockets:
         opened = sockets.hear()
-        _send(producer, warm_up)
-        before = _arrived(sockets, warm_up * shape.receivers, client.patience_s)
+        send(producer, warm_up)
+        before = arrived(sockets, warm_up * shape.receivers, client.patience_s)
         # Also what was in the buckets goes with the reset: the measured part begins at nothing.
         sockets.ask("reset")
         inside_before = target.metrics()
         cpu_before, began = target.cpu_s(), time.monotonic()
-        sent = _send(producer, count)
-        after = _arrived(sockets, (warm_up + count) * shape.receivers, client.patience_s)
+        sent = send(producer, count)
+        after = arrived(sockets, (warm_up + count) * shape.receivers, client.patience_s)
         cpu, wall = target.cpu_s() - cpu_before, time.monotonic() - began
         inside_after = target.metrics()
         rss = target.rss_bytes()
@@ -154,14 +154,19 @@ def _inside(before: dict[str, dict[float, float]], after: dict[str, dict[float, 
     return found
 
 
-def _send(producer: Child, count: int) -> dict[str, Any]:
-    answer: dict[str, Any] = producer.ask(str(count), timeout_s=600)
+def send(producer: Child, count: int, rate: float | None = None) -> dict[str, Any]:
+    """Have `count` records sent, at the shape's rate unless another is given; returns what the producer says of it.
+
+    Raises:
+        BenchFault: Not all were acknowledged.
+    """
+    answer: dict[str, Any] = producer.ask(str(count) if rate is None else f"{count} {rate}", timeout_s=600)
     if answer["errors"]:
         raise producer.fault(f"{answer['errors']} of {count} records not acknowledged")
     return answer
 
 
-def _arrived(sockets: Child, wanted: int, patience_s: float) -> dict[str, Any]:
+def arrived(sockets: Child, wanted: int, patience_s: float) -> dict[str, Any]:
     """Totals once `wanted` frames are there, or none came for `patience_s`."""
     seen, moved = -1, time.monotonic()
     while True:

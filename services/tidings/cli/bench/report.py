@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
 from tidings.cli.bench.idle import Connects, Idle
+from tidings.cli.bench.keeping import WindowCpu, WindowMemory
+from tidings.cli.bench.resume import Resume, ResumeRate
 from tidings.cli.bench.summary import Compared
 from tidings.cli.bench.targets import GATEWAY
 
@@ -16,6 +18,7 @@ __all__ = ["Report", "Rows", "markdown", "print_report"]
 Rows = tuple[list[str], list[list[str]]]
 """Heads and rows of a table, as text."""
 
+_OFF: Final = "The limits on resumes per second and per user and on bytes read back are off."
 _INSIDE = {
     "tidings_gateway_encode_seconds": "encode a batch",
     "tidings_gateway_flush_seconds": "flush a batch",
@@ -32,6 +35,10 @@ class Report:
     shapes: list[Compared] = field(default_factory=list)
     idle: list[Idle] = field(default_factory=list)
     connects: list[Connects] = field(default_factory=list)
+    resumes: list[Resume] = field(default_factory=list)
+    resume_rates: list[ResumeRate] = field(default_factory=list)
+    window_memory: list[WindowMemory] = field(default_factory=list)
+    window_cpu: list[WindowCpu] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Every round as it was measured, beside the medians' ratios."""
@@ -49,6 +56,10 @@ class Report:
             ],
             "idle": [asdict(each) for each in self.idle],
             "connects": [asdict(each) for each in self.connects],
+            "resumes": [asdict(each) for each in self.resumes],
+            "resume_rates": [asdict(each) for each in self.resume_rates],
+            "window_memory": [each.as_dict() for each in self.window_memory],
+            "window_cpu": [each.as_dict() for each in self.window_cpu],
         }
 
 
@@ -131,33 +142,133 @@ def connect_rows(found: Sequence[Connects]) -> Rows:
     return ["Target", "Connects/s", "CPU µs each", "p50 ms", "p99 ms"], rows
 
 
-def _tables(report: Report) -> list[tuple[str, Rows]]:
-    tables = [
-        ("Deliveries, per CPU-second of the target's process", shape_rows(report.shapes)),
-        ("Inside the gateway", inside_rows(report.shapes)),
-        ("Idle connections", idle_rows(report.idle)),
-        ("Connects (gateway: RS256 token each)", connect_rows(report.connects)),
+def resume_rows(found: Sequence[Resume]) -> Rows:
+    rows = [
+        [
+            f"{each.missed:,}",
+            each.source,
+            f"{each.repeats:,}",
+            *(f"{ms:.2f}" for ms in (each.welcome_p50_ms, each.welcome_p99_ms, each.last_p50_ms, each.last_p99_ms)),
+        ]
+        for each in sorted(found, key=lambda each: each.missed)
     ]
-    return [(title, rows) for title, rows in tables if rows[1]]
+    return [
+        "Missed", "Served from", "Resumes", "$welcome p50 ms", "$welcome p99 ms", "Last frame p50 ms",
+        "Last frame p99 ms",
+    ], rows  # fmt: skip
+
+
+def resume_rate_rows(found: Sequence[ResumeRate]) -> Rows:
+    rows = [
+        [
+            f"{each.users:,}", each.source, f"{each.per_s:,.0f}", f"{each.cpu_us_each:.0f}", f"{each.p50_ms:.1f}",
+            f"{each.p99_ms:.1f}",
+        ]
+        for each in found
+    ]  # fmt: skip
+    return ["Users", "Served from", "Resumes/s", "CPU µs each", "p50 ms", "p99 ms"], rows
+
+
+def window_memory_rows(found: Sequence[WindowMemory]) -> Rows:
+    rows = [
+        [
+            str(each.receivers),
+            f"{each.record_bytes:,.0f}",
+            f"{each.records:,}",
+            *(f"{size / 1e6:.1f}" for size in (
+                each.median(each.kept), each.median(each.without), each.window_rss_bytes,
+                each.median(each.kept, "window_bytes"),
+            )),
+        ]
+        for each in found
+    ]  # fmt: skip
+    return [
+        "Receivers", "Bytes each", "Records", "RSS MB more, window", "RSS MB more, none", "Window, MB",
+        "`_window_bytes`, MB",
+    ], rows  # fmt: skip
+
+
+def window_cpu_rows(found: Sequence[WindowCpu]) -> Rows:
+    """A difference that is not above zero says that the noise was larger than the cost, so nothing follows from it."""
+    rows = [
+        [
+            each.shape,
+            f"{each.connected:,}",
+            f"{each.median(each.kept):.1f}",
+            f"{each.median(each.without):.1f}",
+            f"{each.difference_us:.1f} ({min(each.differences_us):.1f} to {max(each.differences_us):.1f})",
+            "–" if each.records_per_s is None else f"{each.records_per_s:,.0f}",
+        ]
+        for each in found
+    ]
+    return ["Shape", "Connected", "µs a record, window", "none", "Difference", "Records/s for 10 % of a core"], rows
+
+
+def _tables(report: Report) -> list[tuple[str, Rows, str]]:
+    """Title, rows, and what has to be said with them."""
+    others = {each.others for each in report.resumes}
+    among = f"among {max(others):,} records for others" if others else ""
+    tables = [
+        ("Deliveries, per CPU-second of the target's process", shape_rows(report.shapes), ""),
+        ("Inside the gateway", inside_rows(report.shapes), ""),
+        ("Idle connections", idle_rows(report.idle), ""),
+        ("Connects (gateway: RS256 token each)", connect_rows(report.connects), ""),
+        (
+            "Resume latency",
+            resume_rows(report.resumes),
+            f"One user comes back with a cursor, its missed records {among} of 10 receivers each, over all partitions."
+            " From the start of the TCP connect to the read that brought `$welcome` and the last missed frame. Kafka:"
+            " `TIDINGS_GATEWAY_WINDOW_BYTES=0` and a gap that nobody has asked for yet; read before: the next who asks"
+            f" for it. {_OFF}",
+        ),
+        (
+            "Resumes per second of one node",
+            resume_rate_rows(report.resume_rates),
+            "All users come back at once, 64 at a time and with one missed record each; CPU of the gateway's process."
+            f" No cursor: they only connect and wait for `$welcome`. {_OFF}",
+        ),
+        (
+            "Memory of the window",
+            window_memory_rows(report.window_memory),
+            "Growth of a fresh gateway's resident memory over the records, nobody connected: with a window that keeps"
+            " them all, and with `TIDINGS_GATEWAY_WINDOW_BYTES=0`; the window is the difference, beside it what the"
+            " gateway's metric says.",
+        ),
+        (
+            "CPU of the window",
+            window_cpu_rows(report.window_cpu),
+            "CPU of the gateway's process per record, with the default window (full, so that it drops what it takes)"
+            " and with `TIDINGS_GATEWAY_WINDOW_BYTES=0`. The difference is the median of the rounds, in brackets the"
+            " lowest and highest.",
+        ),
+    ]
+    return [(title, rows, note) for title, rows, note in tables if rows[1]]
 
 
 def conditions(report: Report) -> str:
     """One sentence: on what, when and how."""
     machine, options = report.machine, report.options
+    rounds = f" Medians of {options['rounds']} rounds"
+    if report.shapes:
+        rounds += (
+            f" of {options['seconds']:g} s after {options['warm_up']:g} s of warm-up, gateway and baseline in turn;"
+            f" load client: {options['engine']}"
+        )
     return (
         f"{machine['date']}; {machine['cpu']}, {machine['cores']} cores (load client, producer and Kafka beside the"
         f" target), {machine['memory']}; {machine['kernel']}; Python {machine['python']}; {machine['packages']};"
         f" {options['kafka']}; load average before: {machine['load']}."
-        f" Medians of {options['rounds']} rounds of {options['seconds']:g} s after"
-        f" {options['warm_up']:g} s of warm-up, gateway and baseline in turn; load client: {options['engine']}."
+        f"{rounds}."
     )
 
 
 def print_report(report: Report, console: Console) -> None:
-    for title, (heads, rows) in _tables(report):
-        table = Table(title=title, title_justify="left", header_style="bold")
+    for title, (heads, rows), note in _tables(report):
+        table = Table(
+            title=title, title_justify="left", header_style="bold", caption=note or None, caption_justify="left"
+        )
         for number, head in enumerate(heads):
-            left = number < 1 or head in ("Target", "In the gateway")
+            left = number < 1 or head in ("Target", "In the gateway", "Served from")
             table.add_column(head, justify="left" if left else "right", no_wrap=left)
         previous = None
         for row in rows:
@@ -173,6 +284,7 @@ def print_report(report: Report, console: Console) -> None:
 def markdown(report: Report) -> str:
     """The tables for README."""
     parts = []
-    for _, (heads, rows) in _tables(report):
+    for _, (heads, rows), note in _tables(report):
+        parts += [note] if note else []
         parts.append("\n".join("| " + " | ".join(row) + " |" for row in (heads, ["---"] * len(heads), *rows)))
     return "\n\n".join([*parts, conditions(report)]) + "\n"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["SHAPES", "TS_DIGITS", "Load", "Shape", "load_of", "users"]
+__all__ = ["SHAPES", "TS_DIGITS", "WINDOW_SHAPES", "Load", "Shape", "load_of", "users"]
 
 TS_DIGITS: Final = 19
 """Digits of nanoseconds since 1970, from 2001 to 2286: the stamp never changes the length of a record."""
@@ -50,6 +50,9 @@ SHAPES: Final = (
     Shape(1_000, 2, 2_000),
     Shape(10_000, 10, 500),
 )
+
+WINDOW_SHAPES: Final = (Shape(1_000, 10, 10_000), Shape(1_000, 100, 2_500))
+"""What the window is measured with; `connections` are the users that records are for, few of them connected."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,9 +61,11 @@ class Target:
 
     def connected(self) -> int | None:
         """Connections that the gateway counts now; None for the baseline."""
-        if self.admin is None:
-            return None
-        return int(sum(sample.value for sample in self._samples() if sample.name == "tidings_gateway_connections"))
+        return None if self.admin is None else int(self.total("tidings_gateway_connections"))
+
+    def total(self, name: str) -> float:
+        """A counter or gauge of the admin port, all its labels together; 0 without one."""
+        return sum(sample.value for sample in self._samples() if sample.name == name)
 
     def _samples(self) -> list[Sample]:
         if self.admin is None:
