@@ -43,6 +43,7 @@ lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p tidings -p tests
+	cd clients/python && ../../$(BIN)/mypy
 
 SECONDS ?= 180
 chaos: $(STAMP) ## a random schedule of faults for SECONDS=180; SEED=n repeats one

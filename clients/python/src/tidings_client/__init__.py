@@ -1,0 +1,39 @@
+"""Client of Tidings gateways: every event once and in order, over reconnects and restarts.
+
+async with connect("wss://gateway.example", token=get_token) as client:
+    async for event in client:
+        print(event.type, event.data)
+"""
+
+from tidings_client.client import Client, OnResync, connect
+from tidings_client.errors import (
+    Disconnected,
+    InvalidPosition,
+    InvalidState,
+    ProtocolViolation,
+    Refused,
+    TidingsClientError,
+    TokenRefused,
+)
+from tidings_client.frames import Event, Resync
+from tidings_client.position import Position
+from tidings_client.retry import Backoff
+from tidings_client.token_keeper import TokenSource
+
+__all__ = [
+    "Backoff",
+    "Client",
+    "Disconnected",
+    "Event",
+    "InvalidPosition",
+    "InvalidState",
+    "OnResync",
+    "Position",
+    "ProtocolViolation",
+    "Refused",
+    "Resync",
+    "TidingsClientError",
+    "TokenRefused",
+    "TokenSource",
+    "connect",
+]
