@@ -17,7 +17,7 @@ run: $(STAMP) ## run the whole system here until Ctrl-C (= tidings up)
 	@exec $(BIN)/tidings up
 
 test: lint test-clients ## every test but the slow ones; real Kafka, under 12 minutes
-	$(PYTEST) -q tests/unit tests/property tests/contract -m "not slow" \
+	$(PYTEST) -q tests/unit tests/property tests/contract tests/chaos tests/mutants -m "not slow" \
 		--cov=tidings --cov-branch --cov-report=json:.cache/coverage.json
 	$(BIN)/python -m tests.coverage_of_pure .cache/coverage.json
 	$(PYTEST) tests/integration -m "not slow"
@@ -37,7 +37,7 @@ test-slow: $(STAMP) ## long outages and storms
 	$(PYTEST) tests -m slow
 
 check: lint ## lint, types, import rules, and the tests that need nothing else; under a minute
-	$(PYTEST) -q tests/unit tests/property tests/contract -m "not slow"
+	$(PYTEST) -q tests/unit tests/property tests/contract tests/chaos tests/mutants -m "not slow"
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check .
