@@ -237,7 +237,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _GATEWAY + "resumes.py",
         "        if not positions.keys() <= router.positions.keys():\n            await topic.find_partitions()\n",
         "        if not positions.keys() <= router.positions.keys():\n",
-        "tests/chaos/test_brokers.py::test_partitions_added_under_load",
+        "tests/mutants/test_guarantees.py::test_a_partition_that_the_node_does_not_know_is_looked_up",
     ),
     Mutant(
         "damaged-cursor-accepted",

@@ -19,9 +19,7 @@ def control_frame(encoding: int, payload: bytes) -> bytes:
 
 
 def greeting(encoding: int, welcome: bytes) -> bytes:
-    """What a client gets first; those of plain mode get nothing."""
-    if encoding in (Encoding.PLAIN, Encoding.PLAIN_DEFLATE):
-        return b""
+    """What a client gets first, if it is not one of plain mode, who get nothing."""
     if encoding == Encoding.SSE:
         return sse_chunk(b"retry: %d\n\n" % _SSE_RETRY_MS) + control_frame(encoding, welcome)
     return control_frame(encoding, welcome)

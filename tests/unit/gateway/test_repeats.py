@@ -2,6 +2,8 @@
 
 import tracemalloc
 
+import pytest
+
 from tidings.gateway.repeats import REPEAT_RECORDS, REPEAT_SECONDS, Repeats
 
 REACH_MS = int(REPEAT_SECONDS * 1000)
@@ -64,3 +66,56 @@ def test_what_is_out_of_reach_takes_no_room() -> None:
     assert len(repeats) == 100
     came(repeats, b"late", 10 * REACH_MS)
     assert len(repeats) == 1
+
+
+def read(repeats: Repeats, offset: int, timestamp_ms: int, id_: bytes | None = None) -> bool:
+    repeats.at(offset, timestamp_ms)
+    return repeats.is_repeat(id_, offset, timestamp_ms)
+
+
+def test_from_the_beginning_of_the_log_everything_is_known() -> None:
+    assert Repeats(None).exact_from == 0
+
+
+def test_what_was_read_from_a_time_on_is_certain_ten_minutes_later() -> None:
+    repeats = Repeats(since_ms=1_000)
+    read(repeats, 5, 2_000)
+    read(repeats, 6, 1_000 + REACH_MS - 1)
+    assert repeats.exact_from is None
+    read(repeats, 9, 1_000 + REACH_MS)
+    read(repeats, 10, 2_000 + REACH_MS)
+    assert repeats.exact_from == 9
+
+
+def test_or_20_000_records_later() -> None:
+    repeats = Repeats(since_ms=float("inf"))
+    for offset in range(REPEAT_RECORDS + 5):
+        repeats.at(offset, 0)
+    assert repeats.exact_from == REPEAT_RECORDS
+
+
+def test_at_the_end_of_a_log_without_young_records_the_next_one_is_certain() -> None:
+    repeats = Repeats(since_ms=1_000)
+    repeats.settle(77, 1_000 + REACH_MS - 1)
+    assert repeats.exact_from is None
+    repeats.settle(77, 1_000 + REACH_MS)
+    assert repeats.exact_from == 77
+    repeats.settle(99, 1_000 + 2 * REACH_MS)
+    assert repeats.exact_from == 77
+
+
+def test_where_repeats_stood_is_remembered_for_those_who_read_again() -> None:
+    repeats = Repeats(None)
+    found = [offset for offset in range(100) if read(repeats, offset, 0, b"%d" % (offset % 60))]
+    assert found == list(range(60, 100))
+    assert [offset for offset in range(120) if repeats.was_repeat(offset)] == found
+
+
+def test_repeats_without_end_are_forgotten_and_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidings.gateway.repeats._KEPT_OFFSETS", 10)
+    repeats = Repeats(None)
+    for offset in range(100):
+        read(repeats, offset, 0, b"same")
+    assert repeats.exact_from is not None
+    assert 70 < repeats.exact_from < 95
+    assert all(repeats.was_repeat(offset) for offset in range(repeats.exact_from, 100))

@@ -275,3 +275,35 @@ def test_poison_on_signals_is_counted_and_the_next_good_one_is_delivered() -> No
     assert routed.outcomes == {"poison": 1, "routed": 1}
     assert (routed.poison[0].topic, routed.poison[0].offset) == ("signals", 0)
     assert len(alice.got) == 1
+
+
+def test_the_window_begins_where_it_is_certain_which_records_are_repeats() -> None:
+    fleet = Fleet()
+    window = fleet.router._window
+    fleet.router.begin(0, 100, since_ms=0.0)
+    ten_minutes_ms = 600_000
+    old = [LogEntry(offset, record(["alice"]), timestamp=1) for offset in range(100, 110)]
+    fleet.route(*old)
+    assert window.start(0) == 110
+    young = [LogEntry(offset, record(["alice"]), timestamp=ten_minutes_ms) for offset in range(110, 115)]
+    fleet.route(LogEntry(110, record(["alice"]), timestamp=2), *young[1:])
+    assert window.start(0) == 111
+    assert fleet.router.repeats_of(0).exact_from == 111
+
+
+def test_a_quiet_partition_is_certain_once_the_node_has_caught_up() -> None:
+    fleet = Fleet()
+    fleet.router.begin(0, 100, since_ms=0.0)
+    fleet.router.settle(now_ms=600_000)
+    assert fleet.router.repeats_of(0).exact_from == 100
+    fleet.route(LogEntry(100, record(["alice"])))
+    assert fleet.router._window.start(0) == 100
+
+
+def test_a_topic_made_anew_leaves_nothing_of_the_old_one() -> None:
+    fleet = Fleet()
+    fleet.route(record(["alice"]), record(["alice"]))
+    fleet.router.forget()
+    assert fleet.router.positions == {}
+    assert fleet.router._window.start(0) is None
+    assert fleet.router._window.bytes == 0
