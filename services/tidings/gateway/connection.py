@@ -279,8 +279,8 @@ class Connection(asyncio.Protocol):
     def _heartbeat(self) -> bytes:
         if not self.held:
             return self._node.heartbeat(self.encoding)
-        if self.replay is None:
-            return ping_frame()  # not greeted yet
+        if self.replay is None:  # not greeted yet: a sign of life and nothing else
+            return sse_chunk(b":\n\n") if self.encoding == Encoding.SSE else ping_frame()
         return heartbeat(self.encoding, self._node.router.log, self.replay.positions)
 
     # Open

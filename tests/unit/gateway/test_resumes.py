@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -171,6 +172,40 @@ def test_a_cursor_that_can_not_be_checked_is_believed_and_looked_at_again() -> N
     deliver(party, 10, 2)
     party.run_resumes()
     assert data(good) == [11]
+
+
+@pytest.mark.parametrize("path", ["/ws", "/sse"])
+def test_while_the_brokers_are_asked_a_client_gets_a_sign_of_life_in_its_own_protocol(path: str) -> None:
+    party = Party()
+    answered = asyncio.Event()
+
+    async def wait() -> dict[int, int]:
+        await answered.wait()
+        return {0: 99, 1: 99}
+
+    async def ask() -> bytes:
+        Brokers(party)
+        log = party.node.resumes.log
+        assert log is not None
+        party.node.resumes.log = replace(log, ends=wait)
+        client = party.dial()
+        lines = [V1] if path == "/ws" else []
+        head = request(f"{path}?cursor=0:13,1:20&{LOG}", *lines, upgrade=path == "/ws")
+        client.connection.data_received(head)
+        await asyncio.sleep(0)
+        party.advance(60)
+        before = client.sent.partition(b"\r\n\r\n")[2]
+        answered.set()
+        await party.node.settled()
+        assert b'"resumed":true' in client.sent
+        return before
+
+    before = asyncio.run(ask())
+    assert before
+    if path == "/ws":
+        assert {frame.opcode for frame in server_frames(before)} == {9}
+    else:
+        assert set(unchunked(before)) == set(b":\n")
 
 
 def test_missed_frames_are_not_compressed_for_one_client_alone() -> None:
