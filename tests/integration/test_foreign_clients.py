@@ -116,6 +116,8 @@ def test_kcat_to_curl(kafka: Broker, topics: TopicSettings, gateway: GatewayFact
         assert next(lines) == "retry: 2000\n"
         welcome = [line for line in until_blank(lines) if line]
         assert matches("control.welcome", json.loads(welcome[-1].removeprefix("data: ")))
+        (start,) = until_blank(lines)
+        assert start.startswith("id: "), "where the stream starts"
         kcat(kafka, topics, record(SPACED))
         event_id, data = until_blank(lines)
         assert event_id.startswith("id: ")

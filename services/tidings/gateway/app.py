@@ -238,7 +238,7 @@ class Gateway:
             done, _ = await asyncio.wait([self._reading], timeout=_WARM_POLL_S)
             for task in done:
                 task.result()
-        self.node.router.settle(self._clock.now() * 1000)
+        self.node.router.settle()
         self._consumer.warming = False
 
     async def _keep_reading(self) -> None:

@@ -18,6 +18,9 @@ REPEAT_RECORDS = 20_000
 _KEPT_BYTES: Final = 64
 """Longer ids, as a foreign producer may write them up to the size of a record, are kept as their hash."""
 
+_FORGET_MS: Final = 86_400_000
+"""Ids are not forgotten as soon as they are out of reach: a broker's clock that jumped ahead may come back."""
+
 _KEPT_OFFSETS: Final = 10_000
 """Offsets of repeats that are remembered for those who read the partition again; 8 bytes each."""
 
@@ -25,7 +28,7 @@ _KEPT_OFFSETS: Final = 10_000
 class Repeats:
     """The ids seen in one partition.
 
-    Only records that carry an id take room, however long it is: at most `REPEAT_RECORDS` entries, about 150 bytes each.
+    Only records that carry an id take room, however long it is: at most `REPEAT_RECORDS` entries, about 200 bytes each.
 
     Args:
         since_ms: Every record of the partition from that broker time on will be shown here. None: from the log's very
@@ -40,8 +43,8 @@ class Repeats:
     __slots__ = ("_complete_ms", "_found", "_order", "_seen", "exact_from", "records")
 
     def __init__(self, since_ms: float | None) -> None:
-        self._seen: dict[bytes, int] = {}
-        self._order: deque[tuple[bytes, int, int]] = deque()
+        self._seen: dict[bytes, tuple[int, int]] = {}
+        self._order: deque[bytes] = deque()
         self._found = array("q")
         self._complete_ms = None if since_ms is None else since_ms + REPEAT_SECONDS * 1000
         self.records = 0
@@ -58,9 +61,10 @@ class Repeats:
         ):
             self.exact_from = offset
 
-    def settle(self, next_offset: int, now_ms: float) -> None:
-        """The reader is at the end of the log: whatever comes behind it is as young as `now_ms`."""
-        if self.exact_from is None and self._complete_ms is not None and now_ms >= self._complete_ms:
+    def settle(self, next_offset: int) -> None:
+        """The reader has come from `since_ms`, which was more than `REPEAT_SECONDS` before the log's end, to that end:
+        whatever comes behind it is younger."""
+        if self.exact_from is None:
             self.exact_from = next_offset
 
     def is_repeat(self, id_: bytes | None, offset: int, timestamp_ms: int) -> bool:
@@ -69,18 +73,21 @@ class Repeats:
             return False
         if len(id_) > _KEPT_BYTES:
             id_ = sha256(id_).digest()
-        order = self._order
+        order, seen = self._order, self._seen
         oldest_record = self.records - REPEAT_RECORDS
-        oldest_ms = timestamp_ms - REPEAT_SECONDS * 1000
-        while order and (order[0][1] < oldest_record or order[0][2] < oldest_ms):
-            old, number, _ = order.popleft()
-            if self._seen.get(old) == number:
-                del self._seen[old]
-        if id_ in self._seen:
+        oldest_ms = timestamp_ms - _FORGET_MS
+        while order:
+            # One that was seen again out of reach stands here twice; the first place waits for the second.
+            known = seen.get(order[0])
+            if known is not None and known[0] >= oldest_record and known[1] >= oldest_ms:
+                break
+            seen.pop(order.popleft(), None)
+        first = seen.get(id_)
+        if first is not None and timestamp_ms - first[1] <= REPEAT_SECONDS * 1000:
             self._remember(offset)
             return True
-        self._seen[id_] = self.records
-        order.append((id_, self.records, timestamp_ms))
+        seen[id_] = (self.records, timestamp_ms)
+        order.append(id_)
         return False
 
     def was_repeat(self, offset: int) -> bool:

@@ -146,10 +146,10 @@ class Router:
         self._repeats.clear()
         self._window.clear()
 
-    def settle(self, now_ms: float) -> None:
-        """All that was in the log at the start has been routed; what comes is as young as `now_ms`."""
+    def settle(self) -> None:
+        """All that was in the log at the start has been routed."""
         for partition, repeats in self._repeats.items():
-            repeats.settle(self.positions[partition], now_ms)
+            repeats.settle(self.positions[partition])
 
     def repeats_of(self, partition: int) -> Repeats:
         """What is known of repeated ids in a partition that was begun."""

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatch
 
-__all__ = ["Decoded", "LogRecord", "SkippedRange", "decode_batches"]
+__all__ = ["Decoded", "LogRecord", "SkippedRange", "decode_batches", "newest_ms"]
 
 _FRAME: Final = struct.Struct(">qiib")
 """Base offset, bytes behind this field, leader epoch, magic: where they stand in every version of the format."""
@@ -20,6 +20,8 @@ _MAGIC: Final = 2
 _COUNTS: Final = struct.Struct(">i30xi")
 """Last offset delta and number of records, from byte 23 of a batch."""
 _COUNTS_AT: Final = 23
+_MAX_TIMESTAMP: Final = struct.Struct(">q")
+_MAX_TIMESTAMP_AT: Final = 35
 
 
 class LogRecord(Protocol):
@@ -73,6 +75,12 @@ class Decoded:
     next_offset: int
     records: list[LogRecord] = field(default_factory=list)
     skipped: list[SkippedRange] = field(default_factory=list)
+
+
+def newest_ms(data: bytes) -> int | None:
+    """The latest time that any whole batch says of itself, ends of transactions included. None: there is no batch."""
+    times = [_MAX_TIMESTAMP.unpack_from(body, _MAX_TIMESTAMP_AT)[0] for _, body in _frames(data) if body is not None]
+    return max(times, default=None)
 
 
 def decode_batches(data: bytes, fetch_offset: int, aborted: Iterable[tuple[int, int]] | None) -> Decoded:

@@ -16,7 +16,7 @@ import aiokafka.errors as kafka_errors
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from tidings.errors import BrokerUnavailable
-from tidings.kafka.batches import LogRecord, SkippedRange, decode_batches
+from tidings.kafka.batches import LogRecord, SkippedRange, decode_batches, newest_ms
 from tidings.kafka.cluster import AWAY, Cluster, Start
 from tidings.kafka.fetch_session import FetchSession, Partition
 from tidings.kafka.pacing import Pacer
@@ -30,6 +30,8 @@ _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 2.0
 _STUCK_FETCHES: Final = 10
 _CLOCKS_APART_MS: Final = 5_000
+_LAST_BATCH_BYTES: Final = 4_096
+"""A larger batch comes whole all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class History:
     """How far before the end of a topic reading starts.
 
     Attributes:
-        age_s: Records of this age, by the broker's clock against ours, are read again.
+        age_s: Records up to this much older than the newest one are read again.
         offsets: But no more than this many offsets of a partition.
     """
 
@@ -185,22 +187,38 @@ class RecordSource:
             self._begin(partition, offset, None if start is Start.EARLIEST else now_ms)
 
     async def _adopt_with_history(self, partitions: Sequence[Partition], history: History) -> None:
-        since_ms = int((time.time() - history.age_s) * 1000)
         ends = await self.cluster.offsets(partitions, Start.LATEST)
         oldest = await self.cluster.offsets(partitions, Start.EARLIEST)
-        aged = await self.cluster.offsets(partitions, since_ms)
         for partition in partitions:
-            end, first, young = ends[partition], oldest[partition], aged[partition]
+            end, first = ends[partition], oldest[partition]
             if end is None or first is None:
                 raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: no offset")
-            offset = min(end, max(first, end if young is None else young))
-            shown_since: float | None = since_ms
-            if offset < end - history.offsets:
-                offset, shown_since = end - history.offsets, math.inf
-            if offset <= first:
-                offset, shown_since = first, None
+            offset, since_ms = first, None
+            if end > first:
+                offset, since_ms = await self._before_end(partition, first, end, history)
             self._ends_at_start[partition] = end
-            self._begin(partition, offset, shown_since)
+            self._begin(partition, offset, since_ms)
+
+    async def _before_end(
+        self, partition: Partition, first: int, end: int, history: History
+    ) -> tuple[int, float | None]:
+        """Where to start, and from which time on everything is shown then; None for the latter: from the beginning.
+
+        Counted back from the newest record: only the broker's clock says how far records are apart.
+        """
+        error_code, data, _ = await self.cluster.fetch_once(partition, end - 1, _LAST_BATCH_BYTES)
+        if error_code:
+            self.cluster.look_again()
+            error = kafka_errors.for_code(error_code).__name__
+            raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: its last record can't be read ({error})")
+        newest = newest_ms(data)
+        since_ms = max(0, int((time.time() * 1000 if newest is None else newest) - history.age_s * 1000))
+        young = (await self.cluster.offsets([partition], since_ms))[partition]
+        offset = end if young is None else max(first, young)
+        shown_since: float = since_ms
+        if offset < end - history.offsets:
+            offset, shown_since = end - history.offsets, math.inf
+        return (first, None) if offset <= first else (offset, shown_since)
 
     def _begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
         self.positions[partition] = offset

@@ -64,8 +64,11 @@ def test_what_is_out_of_reach_takes_no_room() -> None:
     for number in range(100):
         came(repeats, b"%d" % number, number)
     assert len(repeats) == 100
-    came(repeats, b"late", 10 * REACH_MS)
+    came(repeats, b"a day later", 86_500_000)
     assert len(repeats) == 1
+    for number in range(2 * REPEAT_RECORDS):
+        came(repeats, b"%d" % number, 86_500_000)
+    assert len(repeats) <= REPEAT_RECORDS + 1
 
 
 def read(repeats: Repeats, offset: int, timestamp_ms: int, id_: bytes | None = None) -> bool:
@@ -94,14 +97,21 @@ def test_or_20_000_records_later() -> None:
     assert repeats.exact_from == REPEAT_RECORDS
 
 
-def test_at_the_end_of_a_log_without_young_records_the_next_one_is_certain() -> None:
+def test_at_the_end_of_a_log_the_next_one_is_certain() -> None:
     repeats = Repeats(since_ms=1_000)
-    repeats.settle(77, 1_000 + REACH_MS - 1)
+    read(repeats, 76, 2_000)
     assert repeats.exact_from is None
-    repeats.settle(77, 1_000 + REACH_MS)
+    repeats.settle(77)
+    repeats.settle(99)
     assert repeats.exact_from == 77
-    repeats.settle(99, 1_000 + 2 * REACH_MS)
-    assert repeats.exact_from == 77
+
+
+def test_a_broker_s_clock_that_jumps_ahead_and_comes_back_hides_no_repeat() -> None:
+    repeats = Repeats(None)
+    read(repeats, 0, 0, b"a")
+    assert not read(repeats, 1, 6 * REACH_MS, b"b")
+    assert read(repeats, 2, 1_000, b"a"), "by the broker's clock a second apart"
+    assert read(repeats, 3, 2_000, b"b")
 
 
 def test_where_repeats_stood_is_remembered_for_those_who_read_again() -> None:

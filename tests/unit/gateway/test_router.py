@@ -294,7 +294,7 @@ def test_the_window_begins_where_it_is_certain_which_records_are_repeats() -> No
 def test_a_quiet_partition_is_certain_once_the_node_has_caught_up() -> None:
     fleet = Fleet()
     fleet.router.begin(0, 100, since_ms=0.0)
-    fleet.router.settle(now_ms=600_000)
+    fleet.router.settle()
     assert fleet.router.repeats_of(0).exact_from == 100
     fleet.route(LogEntry(100, record(["alice"])))
     assert fleet.router._window.start(0) == 100
