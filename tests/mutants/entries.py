@@ -75,9 +75,9 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "segment-misses-a-receiver",
         "A resume looks into every segment that names the user.",
         _GATEWAY + "window.py",
-        "sorted(map(hash, self._receivers))",
-        "sorted(map(hash, self._receivers))[1:]",
-        _UNIT + "test_window.py::test_a_segment_knows_whom_it_names",
+        "sorted(map(hash, users))",
+        "sorted(map(hash, users))[1:]",
+        _UNIT + "test_window.py::test_an_indexed_segment_knows_whom_it_names",
     ),
     Mutant(
         "needle-knows-no-integers",

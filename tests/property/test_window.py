@@ -52,7 +52,7 @@ class Log:
         segment = Segment(first)
         for at, value, _ in self.records[partition]:
             if first <= at < first + 7:
-                segment.append(at, value, None, 0)
+                segment.append(at, value, 0)
         segment.end = first + 7
         return segment
 
@@ -81,7 +81,7 @@ def test_whatever_the_window_still_holds_a_replay_gives_exactly_what_is_owed(
                 value = record(sorted(who), data='"' + "x" * size + '"')
                 log.records[one].append((offset, value, who))
                 log.ends[one] = offset + 1
-                window.append(one, offset, value, who, now_ms)
+                window.append(one, offset, value, now_ms)
                 assert window.bytes <= limit_bytes
             window.advance(one, log.ends[one])
         elif kind == "hole":

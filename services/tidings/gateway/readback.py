@@ -188,7 +188,7 @@ class ReadBack:
                 break
             repeat = known.was_repeat(record.offset) if lane.repeats is None else _is_repeat(lane.repeats, record)
             if record.value is not None and not repeat:
-                segment.append(record.offset, record.value, None, record.timestamp)
+                segment.append(record.offset, record.value, record.timestamp)
         segment.end = lane.next = next_offset
         lane.segments.append(segment)
         self._clock += 1

@@ -189,7 +189,7 @@ class Router:
             if repeats.exact_from is not None:
                 if repeats.exact_from == offset:
                     window.begin(partition, offset)
-                window.append(partition, offset, value, modification.receivers, record.timestamp)
+                window.append(partition, offset, value, record.timestamp)
             self._deliver(modification, f"{partition}:{offset + 1}", record.timestamp, routed)
         positions[partition] = next_offset
         if repeats.exact_from is None:

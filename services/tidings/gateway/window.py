@@ -3,17 +3,22 @@
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
 
-__all__ = ["SEGMENT_BYTES", "SEGMENT_RECEIVERS", "SEGMENT_RECORDS", "Kept", "Needle", "Segment", "Window"]
+from tidings.contract.record import decode
+from tidings.errors import ContractError
+
+__all__ = ["SEGMENT_BYTES", "SEGMENT_RECORDS", "Kept", "Needle", "Segment", "Window"]
 
 SEGMENT_RECORDS: Final = 256
 SEGMENT_BYTES: Final = 262_144
-SEGMENT_RECEIVERS: Final = 4_096
-"""A segment is closed when it has this many records, bytes or distinct receivers, whichever comes first."""
+"""A segment is full when it has this many records or bytes, whichever comes first."""
+
+_SEARCHES_UNTIL_INDEXED: Final = 3
+"""Decoding a segment's records to know whom they name costs about as much as searching their bytes this often."""
 
 _RECORD_BYTES: Final = 64
 """What a record costs beside its value: the object's head, its offset, its place in a list."""
@@ -54,63 +59,56 @@ class Segment:
         first: The offset from which on nothing is missing.
         end: The next offset behind it; the log may have holes in between.
         newest_ms: Broker time of the last record.
-        bytes: Memory, as estimated from sizes; the set of an open segment's receivers is not in it.
+        bytes: Memory, as estimated from sizes.
+        searches: How often it was looked for, since it is full.
     """
 
-    __slots__ = ("_hashes", "_offsets", "_receivers", "_values", "bytes", "end", "first", "newest_ms")
+    __slots__ = ("_hashes", "_offsets", "_values", "bytes", "end", "first", "newest_ms", "searches")
 
     def __init__(self, first: int) -> None:
         self.first = first
         self.end = first
         self.newest_ms = 0
         self.bytes = 0
+        self.searches = 0
         self._offsets = array("q")
         self._values: list[bytes] = []
-        self._receivers: set[str] | None = set()
         self._hashes: array[int] | None = None
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def append(self, offset: int, value: bytes, receivers: Iterable[str] | None, timestamp_ms: int) -> None:
-        """Keep the next record; the value is kept as it is, not copied.
-
-        Args:
-            receivers: As decoded. None, and then for all records of the segment: unknown, so that each search reads it.
-        """
+    def append(self, offset: int, value: bytes, timestamp_ms: int) -> None:
+        """Keep the next record; the value is kept as it is, not copied. Not once the segment is indexed."""
         self._offsets.append(offset)
         self._values.append(value)
-        if receivers is None:
-            self._receivers = None
-        elif self._receivers is not None:
-            self._receivers.update(receivers)
         self.end = offset + 1
         self.newest_ms = timestamp_ms
         self.bytes += len(value) + _RECORD_BYTES
 
     @property
     def full(self) -> bool:
-        """Whether it is time to close it."""
-        return (
-            len(self._values) >= SEGMENT_RECORDS
-            or self.bytes >= SEGMENT_BYTES
-            or (self._receivers is not None and len(self._receivers) >= SEGMENT_RECEIVERS)
-        )
+        """Whether it is time for the next one."""
+        return len(self._values) >= SEGMENT_RECORDS or self.bytes >= SEGMENT_BYTES
 
-    def close(self) -> int:
-        """No more records come: keep a hash of each receiver in place of the text. Returns the bytes added."""
-        if self._receivers is None:
-            return 0
-        self._hashes = array("q", sorted(map(hash, self._receivers)))
-        self._receivers = None
+    def index(self) -> int:
+        """Know from now on whom its records name, eight bytes of hash for each receiver. Returns the bytes added.
+
+        Cost: one decode per record; a millisecond or two.
+        """
+        users: set[str] = set()
+        for value in self._values:
+            try:
+                users.update(decode(value).receivers)
+            except ContractError:
+                continue
+        self._hashes = array("q", sorted(map(hash, users)))
         added = self._hashes.itemsize * len(self._hashes)
         self.bytes += added
         return added
 
     def may_name(self, needle: Needle) -> bool:
-        """False: none of its records has that receiver."""
-        if self._receivers is not None:
-            return needle.user in self._receivers
+        """False: none of its records has that receiver. Always True before it is indexed."""
         hashes = self._hashes
         if hashes is None:
             return True
@@ -139,7 +137,8 @@ class Window:
         limit_bytes: The oldest segments go when all together hold more. 0: nothing is kept.
         limit_s: Segments go when their newest record is older than this against the newest record of all: the broker's
             clock alone counts, and what nothing newer follows stays.
-    Cost: per record kept a few references and one pass over its receivers in C; no copy.
+    Cost: per record kept a few references: no copy, and nothing for its receivers. Who they are is looked at when
+    somebody resumes, once for all who do.
     """
 
     def __init__(self, limit_bytes: int, limit_s: float) -> None:
@@ -167,7 +166,7 @@ class Window:
         known = self._partitions.get(partition)
         return None if known is None else known.start
 
-    def append(self, partition: int, offset: int, value: bytes, receivers: Iterable[str], timestamp_ms: int) -> None:
+    def append(self, partition: int, offset: int, value: bytes, timestamp_ms: int) -> None:
         """Keep the next record of a partition that was begun; poison and repeats do not come here."""
         known = self._partitions[partition]
         if not self._limit_bytes:
@@ -175,12 +174,10 @@ class Window:
             return
         segments = known.segments
         if not segments or segments[-1].full:
-            if segments:
-                self.bytes += segments[-1].close()
             segments.append(Segment(known.end))
         segment = segments[-1]
         before = segment.bytes
-        segment.append(offset, value, receivers, timestamp_ms)
+        segment.append(offset, value, timestamp_ms)
         known.end = segment.end
         self.bytes += segment.bytes - before
         if timestamp_ms > self._newest_ms:
@@ -213,7 +210,11 @@ class Window:
         # Most clients missed little: the last segment first.
         if offset >= segments[-1].first:
             return segments[-1]
-        return segments[max(0, bisect_right(segments, offset, key=_first) - 1)]
+        segment = segments[max(0, bisect_right(segments, offset, key=_first) - 1)]
+        segment.searches += 1
+        if segment.searches == _SEARCHES_UNTIL_INDEXED:
+            self.bytes += segment.index()
+        return segment
 
     def span_s(self) -> float:
         """Seconds between the oldest and the newest of the segments, each by its last record. 0 with nothing in it."""

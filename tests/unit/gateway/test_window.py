@@ -3,7 +3,7 @@
 import pytest
 
 from tests.gateway_fakes import record
-from tidings.gateway.window import SEGMENT_BYTES, SEGMENT_RECEIVERS, SEGMENT_RECORDS, Needle, Segment, Window
+from tidings.gateway.window import SEGMENT_BYTES, SEGMENT_RECORDS, Needle, Segment, Window
 
 
 def filled(
@@ -11,7 +11,7 @@ def filled(
 ) -> None:
     for offset in range(first, first + count):
         who = receivers or [f"u{offset % 7}"]
-        window.append(partition, offset, record(who), who, offset * 1000)
+        window.append(partition, offset, record(who), offset * 1000)
         window.advance(partition, offset + 1)
 
 
@@ -90,35 +90,47 @@ def test_a_partition_begun_anew_forgets_what_was() -> None:
     assert window.start(0) is None
 
 
-@pytest.mark.parametrize("closed", [False, True])
-def test_a_segment_knows_whom_it_names(closed: bool) -> None:
+def test_an_indexed_segment_knows_whom_it_names() -> None:
     segment = Segment(0)
     for offset in range(100):
-        segment.append(offset, b"{}", [f"user-{offset}"], 0)
+        segment.append(offset, record([f"user-{offset}"]), 0)
+    segment.append(100, b"poison", 0)
+    assert segment.may_name(Needle("anybody")), "not looked at yet"
     before = segment.bytes
-    if closed:
-        assert segment.close() == segment.bytes - before == 800
+    assert segment.index() == segment.bytes - before == 800
     assert all(segment.may_name(Needle(f"user-{offset}")) for offset in range(100))
     assert not any(segment.may_name(Needle(f"other-{number}")) for number in range(100))
 
 
-def test_a_segment_of_unknown_receivers_may_name_anybody() -> None:
-    segment = Segment(0)
-    segment.append(0, b"{}", None, 0)
-    assert segment.close() == 0
-    assert segment.may_name(Needle("x"))
+def test_a_segment_is_indexed_once_it_is_searched_again_and_again_but_not_while_it_grows() -> None:
+    window = Window(1 << 20, 1e9)
+    window.begin(0, 0)
+    filled(window, SEGMENT_RECORDS + 5)
+    before = window.bytes
+    for _ in range(2):
+        full = window.segment_at(0, 0)
+        assert full is not None
+        assert full.may_name(Needle("stranger"))
+    for _ in range(2):
+        full = window.segment_at(0, 0)
+        assert full is not None
+        assert not full.may_name(Needle("stranger"))
+        assert full.may_name(Needle("u3"))
+    assert window.bytes == before + 7 * 8
+    for _ in range(9):
+        growing = window.segment_at(0, SEGMENT_RECORDS)
+        assert growing is not None
+        assert growing.may_name(Needle("stranger"))
 
 
 def test_a_segment_is_full_at_each_of_its_limits() -> None:
-    by_records, by_bytes, by_receivers = Segment(0), Segment(0), Segment(0)
+    by_records, by_bytes = Segment(0), Segment(0)
     for offset in range(SEGMENT_RECORDS):
         assert not by_records.full
-        by_records.append(offset, b"", ["a"], 0)
-    by_bytes.append(0, b"x" * SEGMENT_BYTES, ["a"], 0)
-    by_receivers.append(0, b"", map(str, range(SEGMENT_RECEIVERS)), 0)
+        by_records.append(offset, b"", 0)
+    by_bytes.append(0, b"x" * SEGMENT_BYTES, 0)
     assert by_records.full
     assert by_bytes.full
-    assert by_receivers.full
 
 
 @pytest.mark.parametrize(
