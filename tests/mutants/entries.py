@@ -75,8 +75,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "segment-misses-a-receiver",
         "A resume looks into every segment that names the user.",
         _GATEWAY + "window.py",
-        "sorted(map(hash, users))",
-        "sorted(map(hash, users))[1:]",
+        "sorted(self._growing)",
+        "sorted(self._growing)[1:]",
         _UNIT + "test_window.py::test_an_indexed_segment_knows_whom_it_names",
     ),
     Mutant(

@@ -22,6 +22,9 @@ _SEARCHES_UNTIL_INDEXED: Final = 3
 
 _RECORD_BYTES: Final = 64
 """What a record costs beside its value: the object's head, its offset, its place in a list."""
+_GROWING_BYTES: Final = 64
+_HASH_BYTES: Final = 8
+"""What a receiver costs in the index of a segment that grows, and of a full one."""
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _encode = msgspec.json.Encoder().encode
 
@@ -60,10 +63,21 @@ class Segment:
         end: The next offset behind it; the log may have holes in between.
         newest_ms: Broker time of the last record.
         bytes: Memory, as estimated from sizes.
-        searches: How often it was looked for, since it is full.
+        searches: How often it was looked for.
     """
 
-    __slots__ = ("_hashes", "_offsets", "_values", "bytes", "end", "first", "newest_ms", "searches")
+    __slots__ = (
+        "_growing",
+        "_hashes",
+        "_indexed",
+        "_offsets",
+        "_values",
+        "bytes",
+        "end",
+        "first",
+        "newest_ms",
+        "searches",
+    )
 
     def __init__(self, first: int) -> None:
         self.first = first
@@ -73,13 +87,15 @@ class Segment:
         self.searches = 0
         self._offsets = array("q")
         self._values: list[bytes] = []
+        self._growing: set[int] = set()
         self._hashes: array[int] | None = None
+        self._indexed = 0
 
     def __len__(self) -> int:
         return len(self._values)
 
     def append(self, offset: int, value: bytes, timestamp_ms: int) -> None:
-        """Keep the next record; the value is kept as it is, not copied. Not once the segment is indexed."""
+        """Keep the next record; the value is kept as it is, not copied. Not once the segment is full."""
         self._offsets.append(offset)
         self._values.append(value)
         self.end = offset + 1
@@ -92,26 +108,33 @@ class Segment:
         return len(self._values) >= SEGMENT_RECORDS or self.bytes >= SEGMENT_BYTES
 
     def index(self) -> int:
-        """Know from now on whom its records name, eight bytes of hash for each receiver. Returns the bytes added.
+        """Know from now on whom its records name: a hash of each receiver. Returns the bytes added.
 
-        Cost: one decode per record; a millisecond or two.
+        Records that were looked at before are not looked at again, so a segment that grows may be indexed each time.
+        Cost: one decode per record.
         """
-        users: set[str] = set()
-        for value in self._values:
+        if self._hashes is not None:
+            return 0
+        before = len(self._growing)
+        for value in self._values[self._indexed :]:
             try:
-                users.update(decode(value).receivers)
+                self._growing.update(map(hash, decode(value).receivers))
             except ContractError:
                 continue
-        self._hashes = array("q", sorted(map(hash, users)))
-        added = self._hashes.itemsize * len(self._hashes)
+        self._indexed = len(self._values)
+        added = (len(self._growing) - before) * _GROWING_BYTES
+        if self.full:
+            added -= len(self._growing) * (_GROWING_BYTES - _HASH_BYTES)
+            self._hashes = array("q", sorted(self._growing))
+            self._growing = set()
         self.bytes += added
         return added
 
     def may_name(self, needle: Needle) -> bool:
-        """False: none of its records has that receiver. Always True before it is indexed."""
+        """False: none of its records has that receiver. Always True as long as not all of them were indexed."""
         hashes = self._hashes
         if hashes is None:
-            return True
+            return self._indexed < len(self._values) or needle.hash in self._growing
         place = bisect_left(hashes, needle.hash)
         return place < len(hashes) and hashes[place] == needle.hash
 
@@ -208,11 +231,11 @@ class Window:
         if not segments or offset >= known.end:
             return None
         # Most clients missed little: the last segment first.
-        if offset >= segments[-1].first:
-            return segments[-1]
-        segment = segments[max(0, bisect_right(segments, offset, key=_first) - 1)]
+        segment = segments[-1]
+        if offset < segment.first:
+            segment = segments[max(0, bisect_right(segments, offset, key=_first) - 1)]
         segment.searches += 1
-        if segment.searches == _SEARCHES_UNTIL_INDEXED:
+        if segment.searches >= _SEARCHES_UNTIL_INDEXED:
             self.bytes += segment.index()
         return segment
 

@@ -92,35 +92,43 @@ def test_a_partition_begun_anew_forgets_what_was() -> None:
 
 def test_an_indexed_segment_knows_whom_it_names() -> None:
     segment = Segment(0)
-    for offset in range(100):
-        segment.append(offset, record([f"user-{offset}"]), 0)
-    segment.append(100, b"poison", 0)
+    for offset in range(SEGMENT_RECORDS):
+        segment.append(offset, record([f"user-{offset}"]) if offset else b"poison", 0)
     assert segment.may_name(Needle("anybody")), "not looked at yet"
     before = segment.bytes
-    assert segment.index() == segment.bytes - before == 800
-    assert all(segment.may_name(Needle(f"user-{offset}")) for offset in range(100))
+    assert segment.index() == segment.bytes - before == (SEGMENT_RECORDS - 1) * 8
+    assert all(segment.may_name(Needle(f"user-{offset}")) for offset in range(1, SEGMENT_RECORDS))
     assert not any(segment.may_name(Needle(f"other-{number}")) for number in range(100))
+    assert segment.index() == 0
 
 
-def test_a_segment_is_indexed_once_it_is_searched_again_and_again_but_not_while_it_grows() -> None:
+def test_a_segment_that_grows_is_indexed_as_it_does() -> None:
+    segment = Segment(0)
+    for offset in range(100):
+        segment.append(offset, record([f"user-{offset}"]), 0)
+        assert segment.may_name(Needle("anybody")), "the last record was not looked at yet"
+        segment.index()
+        assert segment.may_name(Needle(f"user-{offset}"))
+        assert segment.may_name(Needle("user-0"))
+        assert not segment.may_name(Needle("anybody"))
+
+
+def test_a_segment_is_indexed_once_it_is_searched_again_and_again() -> None:
     window = Window(1 << 20, 1e9)
     window.begin(0, 0)
     filled(window, SEGMENT_RECORDS + 5)
     before = window.bytes
-    for _ in range(2):
-        full = window.segment_at(0, 0)
-        assert full is not None
-        assert full.may_name(Needle("stranger"))
-    for _ in range(2):
-        full = window.segment_at(0, 0)
-        assert full is not None
-        assert not full.may_name(Needle("stranger"))
-        assert full.may_name(Needle("u3"))
-    assert window.bytes == before + 7 * 8
-    for _ in range(9):
-        growing = window.segment_at(0, SEGMENT_RECORDS)
-        assert growing is not None
-        assert growing.may_name(Needle("stranger"))
+    for offset in (0, SEGMENT_RECORDS):
+        for search in range(4):
+            segment = window.segment_at(0, offset)
+            assert segment is not None
+            assert segment.may_name(Needle("stranger")) is (search < 2)
+            assert segment.may_name(Needle(f"u{offset % 7}"))
+    assert window.bytes == before + 7 * 8 + 5 * 64
+    filled(window, SEGMENT_RECORDS, first=SEGMENT_RECORDS + 5)
+    window.segment_at(0, SEGMENT_RECORDS)
+    held = sum(segment.bytes for segment in window._partitions[0].segments)
+    assert window.bytes == held
 
 
 def test_a_segment_is_full_at_each_of_its_limits() -> None:
