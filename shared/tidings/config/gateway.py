@@ -208,7 +208,7 @@ class GatewaySettings(SettingsGroup):
         json_schema_extra=_limit("tidings_gateway_window_seconds"),
     )
     max_resumes_per_s: float = Field(
-        default=1_000,
+        default=500,
         ge=0,
         le=100_000,
         description="Clients with a cursor that are let in per second, then 503 with Retry-After.",
