@@ -118,7 +118,7 @@ async def test_a_topic_with_a_history_is_read_from_before_its_end(
     offset, _ = reader.at[PARTITION]
     assert reader.at[PARTITION] == expected, "600 s before the newest record, whatever our own clock says"
     assert source.positions[PARTITION] == offset
-    assert source.caught_up() is (offset >= end)
+    assert source.ends_at_start == {PARTITION: end}
 
 
 async def test_a_topic_made_anew_is_read_whole_whatever_its_partitions_are_now() -> None:

@@ -95,7 +95,6 @@ class Gateway:
             stats=stats,
             compress_min_bytes=gateway.compress_min_bytes,
         )
-        self._stats = stats
         self._consumer = Consumer(self.node, stats, self._clock, topics.modifications)
         self._source = RecordSource(
             aiokafka_options(kafka),
@@ -234,7 +233,9 @@ class Gateway:
         """Read the newest records before anybody connects: to resume from, and to know their ids."""
         self._reading = asyncio.create_task(self._source.run(), name="source")
         self._stack.push_async_callback(_cancelled, self._reading)
-        while not self._source.caught_up():
+        # The router's positions, not the source's: those move before what was fetched is handed over.
+        routed = self.node.router.positions
+        while any(routed.get(one.partition, 0) < end for one, end in self._source.ends_at_start.items()):
             done, _ = await asyncio.wait([self._reading], timeout=_WARM_POLL_S)
             for task in done:
                 task.result()

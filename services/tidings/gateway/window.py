@@ -104,8 +104,8 @@ class Segment:
 
     @property
     def full(self) -> bool:
-        """Whether it is time for the next one."""
-        return len(self._values) >= SEGMENT_RECORDS or self.bytes >= SEGMENT_BYTES
+        """Whether it is time for the next one. Once it is, it stays so: its index would not know what came later."""
+        return self._hashes is not None or len(self._values) >= SEGMENT_RECORDS or self.bytes >= SEGMENT_BYTES
 
     def index(self) -> int:
         """Know from now on whom its records name: a hash of each receiver. Returns the bytes added.

@@ -122,7 +122,8 @@ class RecordSource:
         self._stuck: dict[Partition, int] = {}
         self._last_ms: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
-        self._ends_at_start: dict[Partition, int] = {}
+        self.ends_at_start: dict[Partition, int] = {}
+        """Of the partitions with a history: where the log ended when reading started."""
         self.positions: dict[Partition, int] = {}
         """Next offset to read of every partition known."""
         self.connected = False
@@ -154,10 +155,6 @@ class RecordSource:
                     await self._adopt_with_history([one for one in known if one.topic == topic], history)
         self.connected = True
         self.waiting_for = None
-
-    def caught_up(self) -> bool:
-        """Whether everything that was in the log when reading started has been handed over."""
-        return all(self.positions.get(partition, end) >= end for partition, end in self._ends_at_start.items())
 
     async def run(self) -> None:
         """Read until cancelled. Call after `start`. Outages are waited out; positions stay."""
@@ -196,7 +193,7 @@ class RecordSource:
             offset, since_ms = first, None
             if end > first:
                 offset, since_ms = await self._before_end(partition, first, end, history)
-            self._ends_at_start[partition] = end
+            self.ends_at_start[partition] = end
             self._begin(partition, offset, since_ms)
 
     async def _before_end(

@@ -131,6 +131,19 @@ def test_a_segment_is_indexed_once_it_is_searched_again_and_again() -> None:
     assert window.bytes == held
 
 
+def test_no_record_is_hidden_by_an_index_that_shrank_its_segment() -> None:
+    """The index of a growing segment is larger than that of a full one, and both count as its bytes."""
+    window = Window(1 << 24, 1e9)
+    window.begin(0, 0)
+    for offset in range(SEGMENT_RECORDS):
+        who = [f"user-{offset}-{number}" for number in range(60)]
+        window.append(0, offset, record(who), offset)
+        found = window.segment_at(0, offset)
+        assert found is not None
+        assert found.may_name(Needle(f"user-{offset}-0"))
+        assert offset in [kept.offset for kept in found.since(offset)]
+
+
 def test_a_segment_is_full_at_each_of_its_limits() -> None:
     by_records, by_bytes = Segment(0), Segment(0)
     for offset in range(SEGMENT_RECORDS):
