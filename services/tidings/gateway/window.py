@@ -95,7 +95,7 @@ class Segment:
         return len(self._values)
 
     def append(self, offset: int, value: bytes, timestamp_ms: int) -> None:
-        """Keep the next record; the value is kept as it is, not copied. Not once the segment is full."""
+        """Keep the next record; the value is kept as it is, not copied. Not once it was indexed as a full one."""
         self._offsets.append(offset)
         self._values.append(value)
         self.end = offset + 1
