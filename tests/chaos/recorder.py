@@ -91,6 +91,8 @@ class Verdict:
     devices: int
     deliveries: int
     findings: list[Finding] = field(default_factory=list)
+    rewritten: int = 0
+    """Records that their producer wrote more than once by itself; see `Truth.logged`."""
     early: int = 0
     """Frames of a new log that came just before the `$resync` that told of it, where that is accepted."""
 
@@ -107,6 +109,7 @@ class Verdict:
             f"{self.records} records, {self.devices} clients, {self.deliveries} deliveries: lost {kinds['loss']},"
             f" repeated {kinds['repeat']}, swapped {kinds['swap']}, strangers {kinds['stranger']},"
             f" resyncs {kinds['resync']}, odd {kinds['odd']}, log {kinds['log']}"
+            f"; written twice by their producer {self.rewritten}"
         ]
         shown: Counter[str] = Counter()
         for finding in self.findings:
@@ -166,7 +169,8 @@ class Recorder:
         truth = self.truth
         owed = truth.owed({seen.user for seen in self.seen})
         duties = truth.duties()
-        verdict = Verdict(truth.logged_count, len(self.seen), sum(seen.deliveries for seen in self.seen))
+        deliveries = sum(seen.deliveries for seen in self.seen)
+        verdict = Verdict(truth.logged_count, len(self.seen), deliveries, rewritten=truth.rewritten_count)
         verdict.findings += [Finding("log", "the producer", "", line) for line in truth.contradictions()]
         for seen in self.seen:
             verdict.findings += [Finding("odd", seen.device, "", line) for line in seen.odd]
@@ -219,7 +223,7 @@ class _Check:
                     self._find("loss", place, f"number {self._truth.number_at(place)} never came")
 
     def _frame(self, number: int, partition: int, next_offset: int) -> None:
-        place = self._truth.place(number)
+        place = self._place(number, partition, next_offset)
         if place is None:
             at = f"{partition}:{next_offset - 1}" if partition != _NO_POSITION else ""
             self._add("stranger", at, f"number {number} is not in the log: aborted, or never produced")
@@ -251,6 +255,18 @@ class _Check:
             self._find("swap", place, f"number {number} came after {place.partition}:{last}")
         got.add(place.offset)
         self._last[place.partition] = max(last, place.offset)
+
+    def _place(self, number: int, partition: int, next_offset: int) -> Place | None:
+        """Of a record that was written more than once the one that the frame names, else the first not yet got."""
+        places = self._truth.places(number)
+        for place in places:
+            if (partition, next_offset) == (place.partition, place.offset + 1):
+                return place
+        for place in places:
+            start = self._chain.start.get(place.partition, 0)
+            if place.offset >= start and place.offset not in self._got.get(place.partition, ()):
+                return place
+        return places[0] if places else None
 
     def _find(self, kind: Kind, place: Place, detail: str) -> None:
         self._add(kind, str(place), detail)

@@ -188,13 +188,53 @@ def test_an_aborted_record_must_not_be_in_the_log() -> None:
 
 @pytest.mark.parametrize(
     ("log", "partition", "entry"),
-    [("L", 0, LogEntry(600, 12345, 0)), ("L", 0, LogEntry(100, 1, 0)), ("L", 0, LogEntry(600, 0, 0))],
-    ids=["nobody produced it", "another record lies there", "it lies elsewhere too"],
+    [("L", 0, LogEntry(600, 12345, 0)), ("L", 0, LogEntry(100, 1, 0)), ("L", 1, LogEntry(600, 0, 0))],
+    ids=["nobody produced it", "another record lies there", "it lies in another partition too"],
 )
 def test_a_log_that_contradicts_itself_is_refused(log: str, partition: int, entry: LogEntry) -> None:
     recorder, _ = run_of()
     with pytest.raises(ValueError):
         recorder.truth.logged(log, partition, [entry])
+
+
+def rewritten(id_: bytes | None, *, positions: bool) -> tuple[Recorder, Seen, Callable[[int], None]]:
+    """A producer wrote number 0 twice by itself, at 5 and at 7. Also returns how the client gets it from an offset."""
+    recorder = Recorder()
+    recorder.truth.produced(0, ANN, id_)
+    recorder.truth.produced(1, BOB)
+    recorder.truth.acknowledged(0, 0, 7)
+    recorder.truth.logged("L", 0, [LogEntry(5, 0, 0), LogEntry(6, 1, 0), LogEntry(7, 0, 0)])
+    seen = recorder.device("ann/0", "ann")
+    seen.begins("L", {0: 5})
+    return recorder, seen, lambda offset: seen.chain.got(0, *((0, offset + 1) if positions else ()))
+
+
+@pytest.mark.parametrize("positions", [True, False], ids=["v1", "sse"])
+def test_what_its_producer_wrote_twice_is_owed_twice(positions: bool) -> None:
+    recorder, _, get = rewritten(None, positions=positions)
+    get(5)
+    assert recorder.missing() == 1
+    only(recorder, "loss", "0:7")
+    get(7)
+    assert recorder.verdict().ok
+    assert recorder.verdict().rewritten == 1
+    get(7)
+    assert [finding.kind for finding in recorder.verdict().findings] == ["repeat"]
+
+
+@pytest.mark.parametrize("positions", [True, False], ids=["v1", "sse"])
+def test_what_its_producer_wrote_twice_with_an_id_is_owed_once(positions: bool) -> None:
+    recorder, _, get = rewritten(b"same", positions=positions)
+    get(5)
+    assert recorder.verdict().ok
+    get(7)
+    assert "id of 0:5" in only(recorder, "repeat", "0:7")
+
+
+def test_the_first_of_two_that_is_lost_is_found_by_its_position() -> None:
+    recorder, _, get = rewritten(None, positions=True)
+    get(7)
+    only(recorder, "loss", "0:5")
 
 
 def test_a_client_that_never_connected_is_found() -> None:

@@ -1,6 +1,6 @@
 """What the log holds, and what is owed to whom because of it. Pure: records in, verdict on each record out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -59,7 +59,7 @@ class Truth:
         self._acknowledged: dict[int, tuple[int, int]] = {}
         self._aborted: set[int] = set()
         self._logs: dict[tuple[str, int], dict[int, LogEntry]] = {}
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, list[Place]] = {}
 
     @property
     def produced_count(self) -> int:
@@ -67,7 +67,13 @@ class Truth:
 
     @property
     def logged_count(self) -> int:
-        return len(self._places)
+        """Records in the log, one that its producer wrote twice as two."""
+        return sum(map(len, self._logs.values()))
+
+    @property
+    def rewritten_count(self) -> int:
+        """Records that their producer wrote more than once by itself."""
+        return sum(len(places) > 1 for places in self._places.values())
 
     @property
     def acknowledged_count(self) -> int:
@@ -91,7 +97,11 @@ class Truth:
         self._aborted.add(number)
 
     def logged(self, log: str, partition: int, entries: Iterable[LogEntry]) -> None:
-        """What a reader of committed records finds in a partition. May be told in pieces and again."""
+        """What a reader of committed records finds in a partition. May be told in pieces and again.
+
+        A record may lie there more than once: when a leader goes, an idempotent producer of librdkafka can begin a new
+        epoch and write again what was in flight (confluentinc/librdkafka#4953). Each of them is a record of the log.
+        """
         known = self._logs.setdefault((log, partition), {})
         for entry in entries:
             if entry.number not in self._produced:
@@ -100,13 +110,17 @@ class Truth:
             if before is not None and before != entry:
                 raise ValueError(f"{partition}:{entry.offset} held {before} and now {entry}")
             place = Place(log, partition, entry.offset)
-            if self._places.setdefault(entry.number, place) != place:
-                raise ValueError(f"number {entry.number} lies at {self._places[entry.number]} and at {place}")
+            if before is None:
+                places = self._places.setdefault(entry.number, [])
+                if places and (log, partition) != (places[0].log, places[0].partition):
+                    raise ValueError(f"number {entry.number} lies at {places[0]} and in another partition at {place}")
+                places.append(place)
+                places.sort()
             known[entry.offset] = entry
 
-    def place(self, number: int) -> Place | None:
-        """Where the record lies; None: nowhere, it was aborted or never arrived."""
-        return self._places.get(number)
+    def places(self, number: int) -> Sequence[Place]:
+        """Where the record lies, in order; empty: nowhere, it was aborted or never arrived."""
+        return self._places.get(number, ())
 
     def number_at(self, place: Place) -> int:
         return self._logs[place.log, place.partition][place.offset].number
@@ -160,9 +174,10 @@ class Truth:
         """What the producer was told and the log does not bear out: a fault of Kafka or of the test."""
         lines = []
         for number, (partition, offset) in self._acknowledged.items():
-            place = self._places.get(number)
-            if place is None or (place.partition, place.offset) != (partition, offset):
-                lines.append(f"number {number} was acknowledged at {partition}:{offset}; in the log: {place}")
+            places = self.places(number)
+            if (partition, offset) not in ((place.partition, place.offset) for place in places):
+                found = ", ".join(map(str, places)) or "nowhere"
+                lines.append(f"number {number} was acknowledged at {partition}:{offset}; in the log: {found}")
         lines += [f"number {number} was aborted and is in the log" for number in self._aborted & self._places.keys()]
         return lines
 
