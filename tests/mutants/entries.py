@@ -80,6 +80,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _UNIT + "test_window.py::test_an_indexed_segment_knows_whom_it_names",
     ),
     Mutant(
+        "indexed-segment-grows",
+        "A record that comes after its segment was indexed is found all the same.",
+        _GATEWAY + "window.py",
+        "return self._hashes is not None or len(self._values)",
+        "return len(self._values)",
+        _UNIT + "test_window.py::test_no_record_is_hidden_by_an_index_that_shrank_its_segment",
+    ),
+    Mutant(
         "needle-knows-no-integers",
         "A receiver written as an integer is found in the window.",
         _GATEWAY + "window.py",
@@ -172,6 +180,15 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "            self._node.registry.release(self)\n",
         "",
         _UNIT + "test_resumes.py::test_a_resume_is_welcomed_with_its_own_cursor_gets_what_it_missed_and_is_live",
+    ),
+    Mutant(
+        "ping-inside-an-event-stream",
+        "An event stream whose cursor is being checked gets a comment, which it can read.",
+        _GATEWAY + "connection.py",
+        'return sse_chunk(b":\\n\\n") if self.encoding == Encoding.SSE else ping_frame()',
+        "return ping_frame()",
+        _UNIT
+        + "test_resumes.py::test_while_the_brokers_are_asked_a_client_gets_a_sign_of_life_in_its_own_protocol[/sse]",
     ),
     Mutant(
         "those-who-wait-are-forgotten",
@@ -320,6 +337,22 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "                pass",
         _UNIT
         + "test_readback.py::test_a_repeat_of_a_record_before_the_range_is_left_out_also_if_the_node_was_not_there",
+    ),
+    Mutant(
+        "ids-forgotten-when-out-of-reach",
+        "An id is still known when a broker's clock jumped ahead and came back.",
+        _GATEWAY + "repeats.py",
+        "oldest_ms = timestamp_ms - _FORGET_MS",
+        "oldest_ms = timestamp_ms - int(REPEAT_SECONDS * 1000)",
+        _UNIT + "test_repeats.py::test_a_broker_s_clock_that_jumps_ahead_and_comes_back_hides_no_repeat",
+    ),
+    Mutant(
+        "history-by-the-node's-clock",
+        "A node whose own clock is wrong still knows the ids of before its start.",
+        _KAFKA + "source.py",
+        "time.time() * 1000 if newest is None else newest",
+        "time.time() * 1000",
+        "tests/integration/test_source_positions.py::test_a_topic_with_a_history_is_read_from_before_its_end",
     ),
     # ---- Reading back, bounded
     Mutant(
