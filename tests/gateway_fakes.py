@@ -63,13 +63,19 @@ class Member:
     greeted: bool = True
     inbox: list[bytes] = field(default_factory=list)
     got: list[bytes] = field(default_factory=list)
+    writes: int = 0
     closed: tuple[CloseCode, str] | None = None
 
     @property
     def protocol(self) -> str:
         return Encoding(self.encoding).protocol
 
+    def send(self, frame: bytes) -> None:
+        self.writes += 1
+        self.got.append(frame)
+
     def flush(self) -> None:
+        self.writes += 1
         self.got += self.inbox
         self.inbox.clear()
 
@@ -413,7 +419,7 @@ class Party:
             self.node.router.route_modifications(topic, partition, entries, entries[-1].offset + 1, routed)
         else:
             self.node.router.route_signals(topic, partition, entries, routed)
-        self.node.flush(routed.touched)
+        self.node.write(routed)
         self.node.routed()
         self.node.disconnect(routed.disconnects)
 

@@ -113,6 +113,13 @@ class Connection(asyncio.Protocol):
     def transport_bytes(self) -> int:
         return self._transport.get_write_buffer_size()
 
+    def send(self, frame: bytes) -> None:
+        """Write one frame; see `Subscriber`."""
+        if self._backlog is None:
+            self._transport.write(frame)
+        elif self._keep(frame):
+            self._hold_back_if_slow()
+
     def flush(self) -> None:
         """Write the frames of this batch, in one system call if the socket takes them."""
         inbox = self.inbox

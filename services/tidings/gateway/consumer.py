@@ -122,7 +122,7 @@ class Consumer:
     def _finish(self, routed: Routed, started: float) -> None:
         stats = self._stats
         encoded = time.perf_counter()
-        self._node.flush(routed.touched)
+        self._node.write(routed)
         self._node.routed()
         flushed = time.perf_counter()
         stats.encode_s.observe(encoded - started)

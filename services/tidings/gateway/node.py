@@ -17,7 +17,7 @@ from tidings.gateway.handshake import Accepted, Gatekeeper
 from tidings.gateway.protocols.native import ResyncReason
 from tidings.gateway.registry import Registry
 from tidings.gateway.resumes import ResumeLimits, Resumes
-from tidings.gateway.router import Disconnect, Router, Subscriber
+from tidings.gateway.router import Disconnect, Routed, Router, Subscriber
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.gateway.timers import TimerWheel
@@ -147,10 +147,9 @@ class Node:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def flush(self, touched: Iterable[Subscriber]) -> None:
-        """One write per touched connection; then see that all backlogs together stay under their limit."""
-        for subscriber in touched:
-            subscriber.flush()
+    def write(self, routed: Routed) -> None:
+        """One write per connection; then see that all backlogs together stay under their limit."""
+        routed.write()
         if self.limits.unsent_total_bytes and self.backlog_bytes > self.limits.unsent_total_bytes:
             self._relieve()
 

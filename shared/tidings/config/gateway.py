@@ -86,7 +86,7 @@ class GatewaySettings(SettingsGroup):
         default=10, ge=0, le=3_600, description="Seconds over which clients are told to go after SIGTERM."
     )
     linger_ms: float = Field(
-        default=10,
+        default=9,
         ge=0,
         le=1_000,
         description="Most milliseconds that a busy node lets records gather before it fetches again: delay for speed. A"

@@ -41,8 +41,7 @@ class Fleet:
 
     @staticmethod
     def _flush(routed: Routed) -> None:
-        for subscriber in routed.touched:
-            subscriber.flush()
+        routed.write()
 
 
 def payloads(member: Member) -> list[bytes]:
@@ -83,7 +82,7 @@ def test_an_empty_list_and_unheard_records_cost_nothing_and_move_the_position() 
     fleet = Fleet(alice)
     routed = fleet.route(record([]), record(["bob"]))
     assert routed.outcomes == {"unheard": 2}
-    assert routed.touched == set()
+    assert routed.sendings == []
     assert routed.timestamps_ms == []
     assert fleet.router.positions == {0: 2}
 
@@ -135,7 +134,7 @@ def test_holes_in_the_log_are_no_loss() -> None:
     fleet.router.begin(0, 3, None)
     fleet.router.route_modifications(TOPIC, 0, entries, 15, routed)
     assert fleet.router.positions == {0: 15}
-    alice.flush()
+    routed.write()
     assert [frame.split(b'"')[7] for frame in payloads(alice)] == [b"0:4", b"0:10"]
 
 
