@@ -93,8 +93,6 @@ class Verdict:
     findings: list[Finding] = field(default_factory=list)
     rewritten: int = 0
     """Records that their producer wrote more than once by itself; see `Truth.logged`."""
-    early: int = 0
-    """Frames of a new log that came just before the `$resync` that told of it, where that is accepted."""
 
     def count(self, kind: Kind) -> int:
         return sum(finding.kind == kind for finding in self.findings)
@@ -157,13 +155,11 @@ class Recorder:
             )
         return known
 
-    def verdict(self, *, resyncs: Collection[str] = (), early: bool = False) -> Verdict:
+    def verdict(self, *, resyncs: Collection[str] = ()) -> Verdict:
         """Compare all.
 
         Args:
             resyncs: Reasons that are right here; each still begins a chain of its own. Any other is a finding.
-            early: Frames of another log at the end of a chain that `$resync` (log_changed) ended are right here: a node
-                learns of the new log a moment later than of its records.
         Cost: linear in records times receivers and in deliveries.
         """
         truth = self.truth
@@ -179,7 +175,7 @@ class Recorder:
             for chain in seen.chains:
                 if chain.resync is not None and chain.resync not in resyncs:
                     verdict.findings.append(Finding("resync", seen.device, "", chain.resync))
-                _Check(truth, duties, verdict, seen, chain, early=early).run(_of_log(owed[seen.user], chain.log))
+                _Check(truth, duties, verdict, seen, chain).run(_of_log(owed[seen.user], chain.log))
         return verdict
 
 
@@ -197,15 +193,12 @@ class _Check:
         verdict: Verdict,
         seen: Seen,
         chain: Chain,
-        *,
-        early: bool,
     ) -> None:
         self._truth = truth
         self._duties = duties
         self._verdict = verdict
         self._seen = seen
         self._chain = chain
-        self._early = early and chain.resync == "log_changed"
         self._got: dict[int, set[int]] = {}
         self._last: dict[int, int] = {}
 
@@ -229,10 +222,7 @@ class _Check:
             self._add("stranger", at, f"number {number} is not in the log: aborted, or never produced")
             return
         if place.log != self._chain.log:
-            if self._early:
-                self._verdict.early += 1
-            else:
-                self._find("stranger", place, f"number {number} is of another log")
+            self._find("stranger", place, f"number {number} is of another log")
             return
         if partition != _NO_POSITION and (partition, next_offset) != (place.partition, place.offset + 1):
             self._find("odd", place, f"number {number} came as {partition}:{next_offset}")

@@ -1,7 +1,9 @@
 """Where reading goes on when the position is not in the log any more; the cluster is a fake, so no broker is needed."""
 
 import math
+import time
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -141,3 +143,76 @@ async def test_a_topic_made_anew_is_read_whole_whatever_its_partitions_are_now()
     assert forgotten[0][PARTITION] == 500, "told before anything begins again"
     assert source.positions == {PARTITION: 0, Partition("signals", 0): 3}
     assert reader.at == {PARTITION: (0, None)}
+
+
+class Answers:
+    """A broker that answers fetches from a list: bytes, an error code, or nothing new."""
+
+    def __init__(self, *answers: bytes | int) -> None:
+        self.answers = list(answers)
+
+    async def fetch(self, node_id: int, request: Any) -> Any:
+        answer = self.answers.pop(0)
+        code, data = (answer, b"") if isinstance(answer, int) else (0, answer)
+        topics: list[Any] = [(PARTITION.topic, [(PARTITION.partition, code, 10, 10, 0, [], -1, data)])]
+        return SimpleNamespace(error_code=0, session_id=7, topics=topics)
+
+    def look_again(self) -> None:
+        pass
+
+
+UNKNOWN_TOPIC = 3
+
+
+def batch(offset: int) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
+    builder.append(0, timestamp=1_000_000, key=None, value=b"{}", headers=[])
+    return offset.to_bytes(8, "big") + bytes(builder.build())[8:]
+
+
+async def fetched(*answers: bytes | int, replaced: list[bool | None], silence_s: float = 0.0) -> tuple[int, int]:
+    """How many records were believed, and how often somebody was asked whether the topic is another one."""
+    asked = 0
+
+    async def ask() -> bool | None:
+        nonlocal asked
+        asked += 1
+        answer = replaced.pop(0)
+        if answer:
+            source._epoch += 1  # as `start_anew` does
+        return answer
+
+    source = RecordSource({}, [PARTITION.topic], Begun(), linger_s=0.0, metadata_max_age_s=1.0, replaced=ask)
+    source.cluster = Answers(*answers)  # type: ignore[assignment]
+    source.connected = True
+    source.positions[PARTITION] = 5
+    source._answered_at[1] = time.monotonic() - silence_s
+    believed = 0
+    for _ in answers:
+        believed += len(await source._fetch(1, [PARTITION]) or ())
+    return believed, asked
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidings.kafka.source._RETRY_S", 0.0)
+
+
+async def test_records_of_a_partition_that_was_away_are_believed_once_its_topic_is_known_to_be_the_same() -> None:
+    assert await fetched(UNKNOWN_TOPIC, batch(5), batch(6), replaced=[False]) == (2, 1)
+
+
+async def test_records_of_another_topic_of_the_same_name_are_not_believed() -> None:
+    assert await fetched(UNKNOWN_TOPIC, batch(5), replaced=[True]) == (0, 1)
+
+
+async def test_nor_after_a_silence_in_which_anything_may_have_happened() -> None:
+    assert await fetched(batch(5), replaced=[True], silence_s=1.5) == (0, 1)
+
+
+async def test_a_node_at_work_asks_nobody() -> None:
+    assert await fetched(batch(5), batch(6), replaced=[], silence_s=0.6) == (2, 0)
+
+
+async def test_where_nobody_can_tell_it_is_believed_and_asked_again() -> None:
+    assert await fetched(UNKNOWN_TOPIC, batch(5), batch(6), batch(7), replaced=[None, False]) == (3, 2)

@@ -281,6 +281,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "tests/chaos/test_log.py::test_the_topic_deleted_and_made_anew",
     ),
     Mutant(
+        "another-topic-believed",
+        "Records of another topic of the same name are not delivered as those of the old one.",
+        _KAFKA + "source.py",
+        "        self._doubted.add(partition)\n",
+        "",
+        "tests/integration/test_source_positions.py::test_records_of_another_topic_of_the_same_name_are_not_believed",
+    ),
+    Mutant(
         "topic-id-asked-once",
         "The topic's id is asked again after a reconnect.",
         _GATEWAY + "log_watch.py",

@@ -250,7 +250,7 @@ class Gateway:
         name = self._topics.modifications
         return (await asyncio.to_thread(self._topic_ids.ask, [name]))[name]
 
-    async def _replaced(self) -> bool:
+    async def _replaced(self) -> bool | None:
         return await self._watch.check()
 
     async def _on_log_changed(self, tag: str) -> None:

@@ -37,7 +37,7 @@ class LogWatch:
         self._reconnects = reconnects
         self._on_change = on_change
         self._checked_at_reconnects = 0
-        self._checking: asyncio.Task[bool] | None = None
+        self._checking: asyncio.Task[bool | None] | None = None
         self.tag = ""
         """Opaque to clients; safe in a URL and without a dot."""
 
@@ -55,8 +55,12 @@ class LogWatch:
             log.warning("the topic's id is not known, its name stands for it: %s", error)
             self.tag = _tag(self._fallback)
 
-    async def check(self) -> bool:
-        """Ask now; those who ask at once share one question. Returns whether the topic is another one now."""
+    async def check(self) -> bool | None:
+        """Ask now; those who ask at once share one question.
+
+        Returns:
+            Whether the topic is another one now; None: nobody answered.
+        """
         if self._checking is None or self._checking.done():
             self._checking = asyncio.create_task(self._check(), name="log-check")
         return await asyncio.shield(self._checking)
@@ -67,7 +71,7 @@ class LogWatch:
             await asyncio.sleep(LOG_POLL_S)
             await self.check()
 
-    async def _check(self) -> bool:
+    async def _check(self) -> bool | None:
         reconnects = self._reconnects()
         try:
             found = await self._ask()
@@ -82,7 +86,7 @@ class LogWatch:
                 return True
         except (DependencyError, *AWAY) as error:
             log.warning("the topic's id can't be asked for now: %s", error)
-            return False
+            return None
         self._checked_at_reconnects = reconnects
         return False
 

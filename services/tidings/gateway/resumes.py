@@ -73,7 +73,7 @@ class Log:
     """
 
     stale: Callable[[], bool]
-    check: Callable[[], Awaitable[bool]]
+    check: Callable[[], Awaitable[bool | None]]
     find_partitions: Callable[[], Awaitable[None]]
     ends: Callable[[], Awaitable[Mapping[int, int]]]
     starts: Callable[[], Awaitable[Mapping[int, int]]]

@@ -29,6 +29,9 @@ _WATCH_S: Final = 0.5
 _RETRY_S: Final = 0.2
 _RETRY_MAX_S: Final = 2.0
 _STUCK_FETCHES: Final = 10
+_UNSEEN_S: Final = 1.0
+"""Brokers answer a fetch within 0.5 s. After a longer silence, as of a process that was frozen, what happened meanwhile
+is not known."""
 _CLOCKS_APART_MS: Final = 5_000
 _LAST_BATCH_BYTES: Final = 4_096
 """A larger batch comes whole all the same."""
@@ -92,8 +95,9 @@ class RecordSource:
         topics: Topics to read; all must exist, or `start` waits for them.
         reader: Told everything. That `deliver` is awaited before the next fetch is the only backpressure.
         history: Topics that are read from before their end.
-        replaced: Asked, in bounded time, when a position is out of its log: whether the topic is another one now. If it
-            is, whoever answers has called `start_anew`.
+        replaced: Asked, in bounded time, when a position is out of its log, and before anything is believed that comes
+            after a partition was away: whether the topic is another one now. If it is, whoever answers has called
+            `start_anew`. None: nobody could tell.
         linger_s: The longest pause between two fetches from a broker while records flow; see `pacing`.
         metadata_max_age_s: New partitions and leaders are noticed within this time.
     """
@@ -107,7 +111,7 @@ class RecordSource:
         linger_s: float,
         metadata_max_age_s: float,
         history: Mapping[str, History] | None = None,
-        replaced: Callable[[], Awaitable[bool]] | None = None,
+        replaced: Callable[[], Awaitable[bool | None]] | None = None,
     ) -> None:
         self.cluster = Cluster(options, topics, metadata_max_age_s)
         self._reader = reader
@@ -120,6 +124,8 @@ class RecordSource:
         self._in_flight: set[Partition] = set()
         self._sessions: dict[int, FetchSession] = {}
         self._stuck: dict[Partition, int] = {}
+        self._doubted: set[Partition] = set()
+        self._answered_at: dict[int, float] = {}
         self._last_ms: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
         self.ends_at_start: dict[Partition, int] = {}
@@ -235,6 +241,7 @@ class RecordSource:
         oldest = await self.cluster.offsets(partitions, Start.EARLIEST)
         forget()
         self._epoch += 1  # what is being fetched was asked for with positions of the old topic
+        self._doubted.clear()
         for gone in [one for one in self.positions if one.topic == topic]:
             del self.positions[gone]
         for partition in partitions:
@@ -351,7 +358,14 @@ class RecordSource:
         if not self.connected:
             log.info("broker %s answers again", node_id)
             self.reconnects += 1
+            self._doubted.update(self.positions)
         self.connected = True
+        now = time.monotonic()
+        if now - self._answered_at.get(node_id, now) > _UNSEEN_S:
+            self._doubted.update(wanted)
+        self._answered_at[node_id] = now
+        if self._doubted:
+            await self._settle_doubts(response)
         if epoch != self._epoch:
             session.reset()
             return []
@@ -372,6 +386,20 @@ class RecordSource:
             if epoch != self._epoch:
                 return []
         return fetched
+
+    async def _settle_doubts(self, response: Any) -> None:
+        """Records of a partition that was away may be those of another topic of the same name.
+
+        Asked once there are some: a topic that is there again with the id it had was never gone.
+        """
+        came = {
+            partition
+            for topic, answers in response.topics
+            for number, error_code, *_, data in answers
+            if data and not error_code and (partition := Partition(topic, number)) in self._doubted
+        }
+        if came and (self._replaced is None or await self._replaced() is not None):
+            self._doubted -= came
 
     def _decode(self, partition: Partition, data: bytes, aborted: Any, end: int) -> Fetched | None:
         position = self.positions[partition]
@@ -399,6 +427,7 @@ class RecordSource:
                 await self._find_position_again(partition)
             return
         log.warning("%s/%d: %s", *partition, error.__name__)
+        self._doubted.add(partition)
         self.cluster.look_again()
         await asyncio.sleep(_RETRY_S)
 

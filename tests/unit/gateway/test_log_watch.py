@@ -75,7 +75,7 @@ def test_if_it_can_not_be_read_yet_it_is_told_again() -> None:
     topic = Topic()
     run(topic.watch.start())
     topic.id, topic.broken = "second", True
-    assert run(topic.watch.check()) == [False]
+    assert run(topic.watch.check()) == [None]
     assert topic.watch.tag == "first"
     topic.broken = False
     assert run(topic.watch.check()) == [True]
