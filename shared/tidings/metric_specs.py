@@ -24,7 +24,10 @@ CounterName = Literal[
     "tidings_gateway_client_frames_total",
     "tidings_gateway_skipped_batches_total",
     "tidings_jwks_fetches_total",
+    "tidings_messaging_requests_total",
+    "tidings_messaging_refused_total",
     "tidings_relay_records_total",
+    "tidings_relay_failures_total",
     "tidings_dead_letters_total",
 ]
 GaugeName = Literal[
@@ -39,8 +42,13 @@ GaugeName = Literal[
     "tidings_gateway_held_connections",
     "tidings_gateway_readback_cache_bytes",
     "tidings_gateway_readbacks_pending",
+    "tidings_messaging_ready",
+    "tidings_messaging_postgres_up",
+    "tidings_messaging_kafka_up",
+    "tidings_messaging_pool_connections",
     "tidings_outbox_pending",
     "tidings_outbox_oldest_seconds",
+    "tidings_relay_shards",
     "tidings_presence_online_users",
 ]
 HistogramName = Literal[
@@ -49,6 +57,7 @@ HistogramName = Literal[
     "tidings_gateway_flush_seconds",
     "tidings_gateway_loop_delay_seconds",
     "tidings_gateway_resume_seconds",
+    "tidings_messaging_request_seconds",
 ]
 MetricName = Literal[CounterName, GaugeName, HistogramName]
 
@@ -246,6 +255,50 @@ _TABLE: Final = (
         runbook="Without `ok` the last keys stay in use, so new keys are refused: check the address and the issuer.",
     ),
     Spec(
+        "tidings_messaging_requests_total",
+        "Requests answered, by status; 0: the client went away before.",
+        ("status",),
+        runbook="A rising share of 5xx: 503 is Postgres away or too slow (`tidings_messaging_postgres_up`), 500 a bug"
+        " of ours, the log has the trace.",
+    ),
+    Spec(
+        "tidings_messaging_refused_total",
+        "Requests refused by a limit, by the error type of the answer.",
+        ("reason",),
+        runbook="One user over the rate: a client that loops. Many: raise `TIDINGS_MESSAGING_MAX_REQUESTS_PER_S`."
+        " `unavailable`: Postgres is slower than `TIDINGS_POSTGRES_*_TIMEOUT_S`, or the pool too small.",
+    ),
+    Spec(
+        "tidings_messaging_ready",
+        "1 while /readyz says ready.",
+        runbook="0 for minutes after a start: Postgres or Kafka away, a database not migrated (`tidings migrate`), or"
+        " no keys from the JWKS address.",
+    ),
+    Spec(
+        "tidings_messaging_postgres_up",
+        "1 while Postgres answers.",
+        runbook="0: every request is answered with 503. Check the server, then `TIDINGS_POSTGRES_*`.",
+    ),
+    Spec(
+        "tidings_messaging_kafka_up",
+        "1 while Kafka answers.",
+        runbook="0: messages are taken and kept in the outbox; nobody hears of them before Kafka is back. Check the"
+        " brokers, then `TIDINGS_KAFKA_*`.",
+    ),
+    Spec(
+        "tidings_messaging_pool_connections",
+        "Connections to Postgres of the pool, by state: idle, used.",
+        ("state",),
+        runbook="`idle` at 0 for long: requests wait for a connection; raise `TIDINGS_POSTGRES_POOL_MAX` or add"
+        " processes.",
+    ),
+    Spec(
+        "tidings_messaging_request_seconds",
+        "From a request's headers to the end of its answer.",
+        buckets=_LATENCY,
+        runbook="Late: see `tidings_messaging_pool_connections`, then the server's slow statements.",
+    ),
+    Spec(
         "tidings_outbox_pending",
         "Rows of the outbox that are not in Kafka yet.",
         runbook="Grows: the relay or Kafka stands still; see `tidings_outbox_oldest_seconds` and the relay's log.",
@@ -256,6 +309,21 @@ _TABLE: Final = (
         runbook="This is how late clients are at the least. Over 5 s: no owner of a shard, or Kafka refuses.",
     ),
     Spec("tidings_relay_records_total", "Records that the relay has in Kafka, acknowledged."),
+    Spec(
+        "tidings_relay_shards",
+        "Shards of the outbox that this process relays; the sum over all processes is 4.",
+        runbook="A sum below 4 for over 5 s: the processes can't reach Postgres with their lock sessions, or none"
+        " runs.",
+    ),
+    Spec(
+        "tidings_relay_failures_total",
+        "Batches that had to begin again, by reason: kafka (no answer), postgres, fenced (another process has the"
+        " shard), refused (the broker will not have a record), lock (the lock session was lost).",
+        ("reason",),
+        runbook="`refused`: the shard stands still until the topic's `max.message.bytes` is 4 MiB again; the log"
+        " (relay_failed) names the shard. `kafka`: the outbox keeps everything; see the brokers. `lock` and `fenced` by"
+        " and by: this process freezes, or Postgres ends its sessions.",
+    ),
     Spec("tidings_presence_online_users", "Users with at least one session in the fleet."),
     Spec(
         "tidings_dead_letters_total",

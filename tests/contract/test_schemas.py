@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 DOCUMENTS = schemas.documents()
 ASYNCAPI = DOCUMENTS["asyncapi.json"]
 META = json.loads((Path(__file__).parent / "metaschemas" / "asyncapi-3.0.0.json").read_bytes())
-EXAMPLES = [vector for name in ("chakchat.json", "chakchat_code.json") for vector in load(name)["vectors"]]
+EXAMPLES = [vector for name in ("chakchat.json", "chakchat_code.json", "own.json") for vector in load(name)["vectors"]]
 
 
 def test_the_files_in_the_repository_are_what_the_structs_say() -> None:

@@ -3,11 +3,14 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +20,19 @@ import pytest
 from tests.integration.processes import environment
 from tidings.kafka.apache import find_tools, free_ports
 from tidings.kafka.ladder import Broker
+from tidings.postgres import ladder as postgres_ladder
 
-FLAGS = ("--port", "--admin-port", "--second-port", "--second-admin-port", "--page-port", "--kafka-port")
+FLAGS = (
+    "--port",
+    "--admin-port",
+    "--second-port",
+    "--second-admin-port",
+    "--page-port",
+    "--kafka-port",
+    "--messaging-port",
+    "--messaging-admin-port",
+    "--postgres-port",
+)
 
 
 class Up:
@@ -73,6 +87,9 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     for run in runs:
         run.process.kill()  # a no-op after an orderly end; the children go with it
         run.process.wait()
+    data = postgres_ladder.data_folder(tmp_path / ".tidings")
+    if not data.is_relative_to(tmp_path):  # we are root, and Postgres's user can't go to pytest's folders
+        shutil.rmtree(data)
 
 
 def command(folder: Path, *arguments: str, **environ: str) -> "subprocess.CompletedProcess[str]":
@@ -85,6 +102,18 @@ def command(folder: Path, *arguments: str, **environ: str) -> "subprocess.Comple
         timeout=60,
         check=False,
     )
+
+
+def begin_chat(messaging: str, token: str, member: str) -> dict[str, object]:
+    request = urllib.request.Request(
+        f"{messaging}/v1.0/chat/personal",
+        json.dumps({"member_id": member}).encode(),
+        {"Authorization": f"Bearer {token}", "Idempotency-Key": str(time.monotonic_ns())},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        data = json.load(answer)["data"]
+    assert isinstance(data, dict)
+    return data
 
 
 def assert_all_gone(children: list[psutil.Process]) -> None:
@@ -109,8 +138,10 @@ def test_everything_from_first_start_to_the_second(tmp_path: Path, up: Callable[
     ]
     assert state["kafka"] == f"127.0.0.1:{ports['--kafka-port']}"
     assert state["page"] == f"http://127.0.0.1:{ports['--page-port']}"
-    assert state["postgres"] is None
-    assert state["messaging"] is None
+    assert state["messaging"] == f"http://127.0.0.1:{ports['--messaging-port']}"
+    assert state["messaging_admin"] == f"http://127.0.0.1:{ports['--messaging-admin-port']}"
+    assert f"@127.0.0.1:{ports['--postgres-port']}/tidings" in str(state["postgres"])
+    assert str(state["postgres"]) not in first.text, "the password is not for the terminal"
     users = state["users"]
     assert isinstance(users, list)
     assert [user["id"] for user in users] == ["alice", "bob"]
@@ -120,6 +151,7 @@ def test_everything_from_first_start_to_the_second(tmp_path: Path, up: Callable[
         assert user["token"] in first.text
 
     assert command(tmp_path, "topics", "check").returncode == 0
+    assert command(tmp_path, "migrate", "--check").returncode == 0
     tails = [
         subprocess.Popen(
             [sys.executable, "-m", "tidings.cli", "tail", user["id"], "--count", "2", "--timeout", "30"],
@@ -142,13 +174,29 @@ def test_everything_from_first_start_to_the_second(tmp_path: Path, up: Callable[
         assert tail.returncode == 0
         # One for each node, the data with the space that it was produced with.
         assert len(re.findall(r'"type":"update","at":"\d+:1","data":\{"text": "Hello"\}', rest)) == 2
+    tail_bob = subprocess.Popen(
+        [sys.executable, "-m", "tidings.cli", "tail", "bob", "--count", "1", "--timeout", "30"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert tail_bob.stdout is not None
+    while "$welcome" not in tail_bob.stdout.readline():
+        pass
+    chat = begin_chat(str(state["messaging"]), str(users[0]["token"]), "bob")
+    assert chat["members"] == ["alice", "bob"]
+    rest, _ = tail_bob.communicate(timeout=30)
+    assert '"type":"chat_created"' in rest
+    assert str(chat["chat_id"]) in rest
 
     second = command(tmp_path, "up", "--port", "1")
     assert second.returncode == 1
     assert f"already runs with .tidings (process {first.process.pid})" in second.stderr
 
     children = first.children()
-    assert len(children) == 4  # two gateways, the page, Kafka
+    names = [child.name() for child in children if child.parent() == psutil.Process(first.process.pid)]
+    assert len(names) == 6, names  # two gateways, messaging, the page, Kafka, Postgres
     first.process.send_signal(signal.SIGINT)
     assert first.process.wait(40) == 0, first.text
     assert not first.state_file.exists()
@@ -159,6 +207,11 @@ def test_everything_from_first_start_to_the_second(tmp_path: Path, up: Callable[
     token = users[0]["token"]
     assert command(tmp_path, "tail", "--token", token, "--count", "1", "--timeout", "2").stdout.count("$welcome") == 2
     assert "topics made" not in again.text
+    assert "database brought to" not in again.text
+    # The chat is still there: there is one for each pair.
+    url = f"http://127.0.0.1:{again.ports['--messaging-port']}"
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        begin_chat(url, str(token), "bob")
     again.process.send_signal(signal.SIGTERM)
     assert again.process.wait(40) == 0, again.text
 
@@ -226,9 +279,18 @@ def test_an_environment_that_names_a_dead_kafka_is_not_ignored(up: Callable[...,
     assert "Traceback" not in run.text
 
 
+def test_an_environment_that_names_a_dead_postgres_is_not_ignored(up: Callable[..., Up]) -> None:
+    run = up(TIDINGS_POSTGRES_DSN=f"postgresql://me:hunter2@127.0.0.1:{free_ports(1)[0]}/d")
+    assert run.process.wait(60) == 1
+    assert "gives no good answer" in run.text.splitlines()[-1]
+    assert "hunter2" not in run.text
+    assert "Traceback" not in run.text
+
+
 def test_the_embedded_rung_says_what_it_cannot_do_and_delivers(up: Callable[..., Up], tmp_path: Path) -> None:
-    run = up("--kafka", "embedded")
+    run = up("--kafka", "embedded", "--postgres", "embedded")
     run.wait_ready()
+    assert "from its wheel" in run.text
     assert "in memory, about 5 MB kept per partition" in run.text
     tail = subprocess.Popen(
         [sys.executable, "-m", "tidings.cli", "tail", "alice", "--plain", "--count", "2", "--timeout", "30"],

@@ -27,6 +27,10 @@ class Mutant(NamedTuple):
 
 _GATEWAY: Final = "services/tidings/gateway/"
 _KAFKA: Final = "shared/tidings/kafka/"
+_MESSAGING: Final = "services/tidings/messaging/"
+_RELAY: Final = "services/tidings/messaging/relay/"
+_RELAYING: Final = "tests/integration/messaging/test_relay.py::"
+_FAILURES: Final = "tests/integration/messaging/test_relay_failures.py::"
 _UNIT: Final = "tests/unit/gateway/"
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
@@ -508,5 +512,160 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "if self._seen.user not in self._truth.receivers(number):",
         "if not self._truth.receivers(number):",
         "tests/chaos/test_recorder.py::test_a_stranger_is_found",
+    ),
+    # ---- Chats and groups
+    Mutant(
+        "chats-pair-kept-by-the-dead",
+        "Two who ended their chat may begin another.",
+        _MESSAGING + "store/chats.py",
+        ", pair = NULL",
+        "",
+        "tests/integration/messaging/test_chats.py::test_two_who_ended_their_chat_may_begin_another",
+    ),
+    Mutant(
+        "chats-no-lock",
+        "Changes of one chat come one after the other.",
+        _MESSAGING + "store/unit.py",
+        " FOR NO KEY UPDATE",
+        "",
+        "tests/integration/messaging/test_chats.py::test_of_two_blocks_by_one_user_at_once_one_counts",
+    ),
+    Mutant(
+        "chats-leaver-sees-on",
+        "Who was removed sees the chat no more.",
+        _MESSAGING + "store/chats.py",
+        "WHERE chats.id = $1 AND chats.deleted_at IS NULL AND members.user_id = $2 AND members.left_at IS NULL",
+        "WHERE chats.id = $1 AND chats.deleted_at IS NULL AND members.user_id = $2",
+        "tests/integration/messaging/test_groups.py::test_who_is_removed_is_told_and_the_others_read_of_it",
+    ),
+    Mutant(
+        "chats-removed-not-told",
+        "Who is removed is told.",
+        _MESSAGING + "commands/groups.py",
+        "removed, receivers=told)",
+        "removed)",
+        "tests/integration/messaging/test_groups.py::test_who_is_removed_is_told_and_the_others_read_of_it",
+    ),
+    Mutant(
+        "chats-block-not-synced",
+        "What changes a member is seen by sync.",
+        _MESSAGING + "store/members.py",
+        "THEN now() END, changed = pg_current_xact_id()",
+        "THEN now() END",
+        "tests/integration/messaging/test_chats.py::test_a_chat_is_blocked_for_both_and_both_are_told",
+    ),
+    Mutant(
+        "chats-newcomer-has-unread",
+        "What was written before somebody came is not unread.",
+        _MESSAGING + "store/members.py",
+        "VALUES ($1, $2, $3, $3)",
+        "VALUES ($1, $2, 0, 0)",
+        "tests/integration/messaging/test_groups.py::test_what_was_written_before_somebody_came_is_not_unread",
+    ),
+    Mutant(
+        "chats-any-photo",
+        "A photo is a file of the admin's own.",
+        _MESSAGING + "commands/groups.py",
+        "file is None or file.owner_id != actor.id",
+        "file is None",
+        "tests/integration/messaging/test_groups.py::test_a_photo_is_a_known_file_of_the_admins_own",
+    ),
+    Mutant(
+        "chats-admin-for-all",
+        "Only the admin changes a group.",
+        _MESSAGING + "domain/rules.py",
+        "    if chat.admin_id != user:",
+        "    if chat.admin_id is None:",
+        "tests/unit/messaging/test_grouping.py::test_only_the_admin_adds",
+    ),
+    Mutant(
+        "chats-stranger-hears-of-it",
+        "A chat of others looks like none.",
+        _MESSAGING + "domain/rules.py",
+        '    if member is None:\n        raise NotFound("chat_not_found")',
+        '    if member is None:\n        raise Forbidden("user_not_member")',
+        "tests/unit/messaging/test_rules.py::test_a_chat_of_others_looks_like_none",
+    ),
+    Mutant(
+        "chats-too-large-to-tell",
+        "A group is no larger than a record can name.",
+        _MESSAGING + "domain/grouping.py",
+        " or sum(len(_encode(member)) + 1 for member in members) > MAX_MEMBERS_BYTES",
+        "",
+        "tests/unit/messaging/test_grouping.py::test_a_group_is_no_larger_than_a_record_can_name",
+    ),
+    # ---- The relay
+    Mutant(
+        "relay-forgets-before-the-acknowledgement",
+        "No row leaves the outbox before Kafka has it.",
+        _RELAY + "shard.py",
+        "            await sink.commit()\n            self._acknowledged = [row.id for row in rows]\n",
+        "            self._acknowledged = [row.id for row in rows]\n"
+        "            await self._forget_acknowledged()\n            await sink.commit()\n",
+        _FAILURES + "test_killed_between_any_two_steps_nothing_is_lost_and_only_the_unforgotten_is_repeated",
+    ),
+    Mutant(
+        "relay-unfenced",
+        "A thawed process writes nothing.",
+        _RELAY + "producing.py",
+        'return [f"{topic}-relay-{shard}-{lane}"',
+        'return [f"{topic}-relay-{shard}-{lane}-{id(topic)}"',
+        _FAILURES + "test_a_frozen_process_is_taken_over_within_5_s_and_thawed_it_writes_nothing[before-commit-6.0]",
+    ),
+    Mutant(
+        "relay-silence-is-no-end",
+        "A process that vanished or froze loses its shards.",
+        _RELAY + "locks.py",
+        'idle_session_timeout=f"{SILENCE_S * 1000:.0f}"',
+        'idle_session_timeout="0"',
+        _FAILURES + "test_a_process_that_vanishes_from_the_network_loses_its_shards_too",
+    ),
+    Mutant(
+        "relay-zombie-producer",
+        "A producer that was given up does not shut out its successor.",
+        _RELAY + "producing.py",
+        "                self._producers[-1].init_transactions(self._transaction_s)",
+        "                kept = self._producers[-1]\n                kept.init_transactions(self._transaction_s)",
+        _FAILURES + "test_no_producer_outlives_its_failure",
+    ),
+    Mutant(
+        "relay-newest-first",
+        "In a chat the topic has the order of the commits.",
+        _RELAY + "rows.py",
+        "OR bytes = octet_length(value)\nORDER BY id\n",
+        "OR bytes = octet_length(value)\nORDER BY id DESC\n",
+        _RELAYING + "test_each_chats_records_are_in_the_order_of_its_commits",
+    ),
+    Mutant(
+        "relay-tells-nobody",
+        "What one process commits another relays at once.",
+        _RELAY + "relay.py",
+        "            self._notifier.send(elsewhere)",
+        "            pass",
+        _RELAYING + "test_what_another_process_commits_is_relayed_at_once_and_not_at_the_next_poll",
+    ),
+    Mutant(
+        "relay-poll-sleeps",
+        "A lost wake-up costs a poll.",
+        _RELAY + "shard.py",
+        "await self._idle(limits.poll_s)",
+        "await self._idle(3600)",
+        _RELAYING + "test_a_lost_wake_up_costs_a_poll_and_nothing_more",
+    ),
+    Mutant(
+        "relay-keeps-what-it-stopped",
+        "A stop hands the shards over at once.",
+        _RELAY + "relay.py",
+        "        if self._session is not None:\n            await self._session.close()\n",
+        "        if self._session is None:\n            return\n",
+        _RELAYING + "test_a_stop_hands_over_at_once_and_writes_nothing_twice",
+    ),
+    Mutant(
+        "expiry-twice",
+        "What has ended is deleted once.",
+        _MESSAGING + "store/expiry.py",
+        "AND expires_at <= $2 AND deleted_at IS NULL",
+        "AND expires_at <= $2",
+        "tests/integration/messaging/test_expiry.py::test_two_processes_and_a_hand_that_deletes_end_each_once",
     ),
 )

@@ -14,6 +14,7 @@ SOURCES: Final = (ROOT / "services", ROOT / "shared")
 
 RINGS: Final[dict[str, Ring]] = {
     # shared
+    "tidings.admin_port": "edge",
     "tidings.children": "edge",
     "tidings.clock": "edge",
     "tidings.closing": "pure",
@@ -22,6 +23,8 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.config.jwt": "edge",
     "tidings.config.kafka": "edge",
     "tidings.config.log": "edge",
+    "tidings.config.messaging": "edge",
+    "tidings.config.postgres": "edge",
     "tidings.contract": "pure",
     "tidings.contract.asyncapi": "pure",
     "tidings.contract.control": "pure",
@@ -48,15 +51,22 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.log_limit": "pure",
     "tidings.metric_specs": "pure",
     "tidings.metrics": "edge",
+    "tidings.ports": "edge",
+    "tidings.postgres": "pure",
+    "tidings.postgres.databases": "edge",
+    "tidings.postgres.embedded": "edge",
+    "tidings.postgres.ladder": "edge",
+    "tidings.postgres.local": "edge",
     "tidings.producer": "edge",
     "tidings.redaction": "pure",
     "tidings.config.values": "edge",
     "tidings.config.groups": "edge",
+    "tidings.token_keys": "edge",
+    "tidings.token_sources": "pure",
     "tidings.tokens": "pure",
     "tidings.uuid7": "pure",
     # gateway
     "tidings.gateway": "pure",
-    "tidings.gateway.admin": "edge",
     "tidings.gateway.admission": "edge",
     "tidings.gateway.allowance": "pure",
     "tidings.gateway.app": "app",
@@ -71,7 +81,6 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.gateway.frames": "pure",
     "tidings.gateway.greeting": "pure",
     "tidings.gateway.handshake": "pure",
-    "tidings.gateway.keys": "edge",
     "tidings.gateway.log_edges": "edge",
     "tidings.gateway.log_watch": "edge",
     "tidings.gateway.node": "edge",
@@ -91,6 +100,98 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.gateway.token_sources": "pure",
     "tidings.gateway.workers": "edge",
     "tidings.gateway.wsframes": "pure",
+    # messaging
+    "tidings.messaging": "pure",
+    "tidings.messaging.app": "app",
+    "tidings.messaging.health": "edge",
+    "tidings.messaging.http.routes": "edge",
+    "tidings.messaging.http.server": "edge",
+    "tidings.messaging.store.pool": "edge",
+    "tidings.messaging.commands": "edge",
+    "tidings.messaging.commands.chats": "edge",
+    "tidings.messaging.commands.files": "edge",
+    "tidings.messaging.commands.groups": "edge",
+    "tidings.messaging.commands.secrets": "edge",
+    "tidings.messaging.commands.telling": "edge",
+    "tidings.messaging.commands.messages": "edge",
+    "tidings.messaging.commands.sending": "edge",
+    "tidings.messaging.commands.updates": "edge",
+    "tidings.messaging.context": "pure",
+    "tidings.messaging.domain": "pure",
+    "tidings.messaging.domain.grouping": "pure",
+    "tidings.messaging.domain.limits": "pure",
+    "tidings.messaging.domain.model": "pure",
+    "tidings.messaging.domain.modification": "pure",
+    "tidings.messaging.domain.rules": "pure",
+    "tidings.messaging.domain.writing": "pure",
+    "tidings.messaging.expiry": "edge",
+    "tidings.messaging.http": "pure",
+    "tidings.messaging.http.answers": "pure",
+    "tidings.messaging.http.app": "edge",
+    "tidings.messaging.http.bodies": "edge",
+    "tidings.messaging.http.cors": "pure",
+    "tidings.messaging.http.guard": "edge",
+    "tidings.messaging.http.idempotency": "edge",
+    "tidings.messaging.http.limits": "pure",
+    "tidings.messaging.http.problems": "pure",
+    "tidings.messaging.http.replies": "edge",
+    "tidings.messaging.http.requests": "edge",
+    "tidings.messaging.http.routing": "edge",
+    "tidings.messaging.http.schema": "edge",
+    "tidings.messaging.http.chats": "edge",
+    "tidings.messaging.http.groups": "edge",
+    "tidings.messaging.migrating": "edge",
+    "tidings.messaging.migrations": "pure",
+    "tidings.messaging.migrations.env": "edge",
+    "tidings.messaging.migrations.script": "edge",
+    "tidings.messaging.migrations.versions.0001_model": "edge",
+    "tidings.messaging.migrations.versions.0002_sync": "edge",
+    "tidings.messaging.relay": "pure",
+    "tidings.messaging.relay.locks": "edge",
+    "tidings.messaging.relay.notify": "edge",
+    "tidings.messaging.relay.postgres": "edge",
+    "tidings.messaging.relay.producing": "edge",
+    "tidings.messaging.relay.relay": "edge",
+    "tidings.messaging.relay.rows": "edge",
+    "tidings.messaging.relay.shard": "edge",
+    "tidings.messaging.relay.sharing": "pure",
+    "tidings.messaging.relay.thread": "edge",
+    "tidings.messaging.store": "pure",
+    "tidings.messaging.store.chats": "edge",
+    "tidings.messaging.store.database": "edge",
+    "tidings.messaging.store.files": "edge",
+    "tidings.messaging.store.idempotency": "edge",
+    "tidings.messaging.store.members": "edge",
+    "tidings.messaging.store.expiry": "edge",
+    "tidings.messaging.store.outbox": "edge",
+    "tidings.messaging.store.unit": "edge",
+    "tidings.messaging.store.messages": "edge",
+    "tidings.messaging.store.updates": "edge",
+    "tidings.messaging.store.writing": "edge",
+    "tidings.messaging.store.reading": "edge",
+    "tidings.messaging.http.updates": "edge",
+    "tidings.messaging.wire": "pure",
+    "tidings.messaging.commands.history": "edge",
+    "tidings.messaging.commands.likes": "edge",
+    "tidings.messaging.commands.marks": "edge",
+    "tidings.messaging.commands.sync": "edge",
+    "tidings.messaging.commands.typing": "edge",
+    "tidings.messaging.commands.users": "edge",
+    "tidings.messaging.domain.entry": "pure",
+    "tidings.messaging.domain.profile": "pure",
+    "tidings.messaging.domain.sync": "pure",
+    "tidings.messaging.http.history": "edge",
+    "tidings.messaging.http.marks": "edge",
+    "tidings.messaging.http.sync": "edge",
+    "tidings.messaging.http.users": "edge",
+    "tidings.messaging.listing": "pure",
+    "tidings.messaging.signals": "edge",
+    "tidings.messaging.store.entries": "edge",
+    "tidings.messaging.store.history": "edge",
+    "tidings.messaging.store.likes": "edge",
+    "tidings.messaging.store.marks": "edge",
+    "tidings.messaging.store.sync": "edge",
+    "tidings.messaging.store.users": "edge",
     # cli
     "tidings.cli": "app",
     "tidings.cli.__main__": "app",
@@ -106,6 +207,7 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.cli.bench.load": "app",
     "tidings.cli.bench.machine": "app",
     "tidings.cli.bench.measure": "app",
+    "tidings.cli.bench.messaging": "app",
     "tidings.cli.bench.processes": "app",
     "tidings.cli.bench.producer": "app",
     "tidings.cli.bench.reconnect": "app",
@@ -115,6 +217,7 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.cli.bench.rig": "app",
     "tidings.cli.bench.run": "app",
     "tidings.cli.bench.schedule": "app",
+    "tidings.cli.bench.senders": "app",
     "tidings.cli.bench.shapes": "app",
     "tidings.cli.bench.summary": "app",
     "tidings.cli.bench.targets": "app",
@@ -124,7 +227,11 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.cli.doctor": "app",
     "tidings.cli.gateway": "app",
     "tidings.cli.main": "app",
+    "tidings.cli.messaging": "app",
+    "tidings.cli.migrate": "app",
+    "tidings.cli.banner": "app",
     "tidings.cli.page": "app",
+    "tidings.cli.up_ports": "app",
     "tidings.cli.place": "pure",
     "tidings.cli.produce": "app",
     "tidings.cli.schemas": "app",
@@ -152,6 +259,7 @@ PURE_STANDARD: Final = (
     "codecs",
     "collections",
     "dataclasses",
+    "datetime",  # its values; that nobody asks it for the time is a test of its own
     "enum",
     "functools",
     "hashlib",
@@ -252,6 +360,14 @@ def test_a_pure_module_knows_no_clock_environment_socket_or_client_library(modul
         assert not (name.startswith("uuid.") and name[5:] in ENTROPY), f"{module} is pure and imports {name}"
 
 
+@pytest.mark.parametrize("module", [name for name, ring in RINGS.items() if ring == "pure"])
+def test_a_pure_module_does_not_ask_what_time_it_is(module: str) -> None:
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            asked = node.value.id in ("datetime", "date") and node.attr in ("now", "utcnow", "today")
+            assert not asked, f"{module}:{node.lineno} is pure and calls {node.value.id}.{node.attr}()"
+
+
 @pytest.mark.parametrize("module", FILES)
 def test_services_know_shared_modules_and_themselves_only(module: str) -> None:
     mine = service(module)
@@ -261,14 +377,15 @@ def test_services_know_shared_modules_and_themselves_only(module: str) -> None:
         assert service(imported) in (None, mine), f"{module} imports {imported}"
 
 
-def test_nothing_imports_the_gateways_wiring_but_the_command_that_starts_it() -> None:
+@pytest.mark.parametrize("name", ["gateway", "messaging"])
+def test_nothing_imports_a_services_wiring_but_the_command_that_starts_it(name: str) -> None:
     importers = {
         module
         for module, file in FILES.items()
-        for name in imports(file.read_text(encoding="utf-8"))
-        if ours(name) == "tidings.gateway.app"
+        for imported in imports(file.read_text(encoding="utf-8"))
+        if ours(imported) == f"tidings.{name}.app"
     }
-    assert importers == {"tidings.cli.gateway"}
+    assert importers == {f"tidings.cli.{name}"}
 
 
 def test_the_walk_sees_imports_wherever_they_stand() -> None:

@@ -27,6 +27,9 @@ _PORTS = {
     8090: "second gateway (--second-port)",
     9110: "its admin port (--second-admin-port)",
     9092: "Kafka of `tidings up` (--kafka-port)",
+    8081: "messaging service (--messaging-port)",
+    9120: "its admin port (--messaging-admin-port)",
+    5432: "Postgres of `tidings up` (--postgres-port)",
 }
 _WANTED_FILES = 4096
 
@@ -113,7 +116,18 @@ def _tools() -> list[Finding]:
             found.append(Finding(name, "ok", _first_line(command)))
     missing = apache.find_tools()
     text = missing or f"Apache Kafka {apache.VERSION} can be run from its jars"
-    return [*found, Finding("kafka jars", "note" if missing else "ok", text)]
+    return [*found, Finding("kafka jars", "note" if missing else "ok", text), _postgres_programs()]
+
+
+def _postgres_programs() -> Finding:
+    from tidings.postgres.embedded import find_embedded
+    from tidings.postgres.local import find_programs, version_of
+
+    if (programs := find_programs()) is not None:
+        return Finding("postgres", "ok", f"PostgreSQL {version_of(programs)} in {programs}")
+    if (programs := find_embedded()) is not None:
+        return Finding("postgres", "ok", f"PostgreSQL {version_of(programs)} from its wheel")
+    return Finding("postgres", "note", "missing: needed where neither TIDINGS_POSTGRES_DSN nor Docker gives one")
 
 
 def _first_line(command: list[str]) -> str:
@@ -137,7 +151,10 @@ def _docker() -> Finding:
 
 
 def _ports(state: UpState | None) -> list[Finding]:
-    ours = " ".join([state.kafka, state.page or "", *(f"{g.url} {g.admin}" for g in state.gateways)]) if state else ""
+    ours = ""
+    if state is not None:
+        parts = [state.kafka, state.page, state.postgres, state.messaging, state.messaging_admin]
+        ours = " ".join([*filter(None, parts), *(f"{g.url} {g.admin}" for g in state.gateways)])
     found = []
     for port, use in _PORTS.items():
         if f":{port}" in ours:

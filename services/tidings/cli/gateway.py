@@ -2,7 +2,7 @@
 
 import click
 
-__all__ = ["gateway"]
+__all__ = ["gateway", "show_settings"]
 
 
 @click.command(short_help="Run one gateway node (production).")
@@ -18,18 +18,27 @@ def gateway(print_settings: bool) -> None:
       TIDINGS_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 TIDINGS_JWT_JWKS_URL=https://login.example/jwks tidings gateway
     """
     if print_settings:
-        from tidings.config import GROUPS, load, render, warnings
-        from tidings.errors import ConfigError
-
-        try:
-            groups = load(*GROUPS)
-        except ConfigError as error:
-            click.echo(str(error), err=True)
-            raise SystemExit(2) from None
-        click.echo(render(*groups))
-        for line in warnings():
-            click.echo(f"warning: {line}", err=True)
+        show_settings()
         return
     from tidings.gateway.app import run
 
     raise SystemExit(run())
+
+
+def show_settings() -> None:
+    """Print every setting of every service with its value and source; warnings and faults go to stderr.
+
+    Raises:
+        SystemExit: 2 if a setting can't be used.
+    """
+    from tidings.config import GROUPS, load, render, warnings
+    from tidings.errors import ConfigError
+
+    try:
+        groups = load(*GROUPS)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
+    click.echo(render(*groups))
+    for line in warnings():
+        click.echo(f"warning: {line}", err=True)

@@ -16,6 +16,8 @@ __all__ = ["main"]
 _COMMANDS = {
     "up": "tidings.cli.up",
     "gateway": "tidings.cli.gateway",
+    "messaging": "tidings.cli.messaging",
+    "migrate": "tidings.cli.migrate",
     "topics": "tidings.cli.topics",
     "token": "tidings.cli.token",
     "produce": "tidings.cli.produce",
@@ -67,7 +69,7 @@ def cli(ctx: click.Context, state_dir: Path) -> None:
 
     \b
     A first try, in three terminals:
-      tidings up                  Kafka, two gateway nodes and a demo page
+      tidings up                  Kafka, Postgres, two gateway nodes, the messaging service and a demo page
       tidings tail alice          connect as alice to both nodes and watch
       tidings produce --to alice --data '{"text":"Hello"}'
     """

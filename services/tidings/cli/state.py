@@ -48,7 +48,12 @@ class User(msgspec.Struct, frozen=True):
 
 
 class UpState(msgspec.Struct, frozen=True):
-    """The content of `.tidings/up.json`: there while everything is ready."""
+    """The content of `.tidings/up.json`: there while everything is ready.
+
+    Attributes:
+        postgres: Address of the database, password included.
+        messaging, messaging_admin: Base addresses of the messaging service.
+    """
 
     gateways: list[GatewayAddress]
     kafka: str
@@ -56,6 +61,7 @@ class UpState(msgspec.Struct, frozen=True):
     users: list[User]
     postgres: str | None = None
     messaging: str | None = None
+    messaging_admin: str | None = None
 
 
 def read_state(state_dir: Path) -> UpState | None:

@@ -3,49 +3,31 @@
 import fcntl
 import http.client
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import click
 
-from tidings.cli.doctor import port_free
+from tidings.cli.banner import banner
 from tidings.cli.state import GatewayAddress, UpState, User, demo_secret, make_token, write_state
 from tidings.cli.supervise import Interrupted, Supervisor
-from tidings.config import GatewaySettings, TopicSettings, load
+from tidings.cli.up_ports import HOST, Ports, busy_ports
+from tidings.config import GatewaySettings, MessagingSettings, TopicSettings, load
 from tidings.errors import ConfigError
 from tidings.kafka import ladder, topics
+from tidings.messaging.migrating import migrate
+from tidings.postgres import ladder as postgres_ladder
 
-__all__ = ["Ports", "busy_ports", "up"]
+__all__ = ["up"]
 
-_HOST: Final = "127.0.0.1"
 _PORT: Final = click.IntRange(1, 65535)
 _USERS: Final = ("alice", "bob")
 _TOKEN_TTL_S: Final = 30 * 86_400
 _STOP_MARGIN_S: Final = 5
-
-
-@dataclass(frozen=True)
-class Ports:
-    """What `up` listens on."""
-
-    port: int
-    admin_port: int
-    second_port: int
-    second_admin_port: int
-    page_port: int
-    kafka_port: int
-
-    def named(self, *, kafka: bool) -> Iterator[tuple[int, str]]:
-        """Each port with the flag that changes it."""
-        for field, value in vars(self).items():
-            if kafka or field != "kafka_port":
-                yield value, f"--{field.replace('_', '-')}"
 
 
 @click.command(
@@ -62,12 +44,34 @@ class Ports:
     "--kafka-port", default=9092, show_default=True, type=_PORT, metavar="PORT", help="Kafka, if it is started here."
 )
 @click.option(
+    "--messaging-port", default=8081, show_default=True, type=_PORT, metavar="PORT", help="The messaging service."
+)
+@click.option(
+    "--messaging-admin-port", default=9120, show_default=True, type=_PORT, metavar="PORT", help="Its admin port."
+)
+@click.option(
+    "--postgres-port",
+    default=5432,
+    show_default=True,
+    type=_PORT,
+    metavar="PORT",
+    help="Postgres, if it is started here.",
+)
+@click.option(
     "--kafka",
     "kafka",
     type=click.Choice(["auto", *ladder.RUNGS]),
     default="auto",
     show_default=True,
     help="Where Kafka comes from; auto takes the first of the others that can be had.",
+)
+@click.option(
+    "--postgres",
+    "postgres",
+    type=click.Choice(["auto", *postgres_ladder.RUNGS]),
+    default="auto",
+    show_default=True,
+    help="Where Postgres comes from, likewise.",
 )
 @click.pass_context
 def up(
@@ -78,52 +82,56 @@ def up(
     second_admin_port: int,
     page_port: int,
     kafka_port: int,
+    messaging_port: int,
+    messaging_admin_port: int,
+    postgres_port: int,
     kafka: str,
+    postgres: str,
 ) -> None:
-    """Run Kafka, two gateway nodes and a demo page on 127.0.0.1, until Ctrl-C.
+    """Run Kafka, Postgres, two gateway nodes, the messaging service and a demo page on 127.0.0.1, until Ctrl-C.
 
     Kafka is the one that TIDINGS_KAFKA_BOOTSTRAP_SERVERS names, else one in Docker, else Apache's own from its jars
-    (Java and Maven), else one embedded here. When all is ready, addresses and tokens are printed and written to
-    .tidings/up.json, where the other commands find them. Each option can also be set as TIDINGS_UP_<NAME>.
+    (Java and Maven), else one embedded here. Postgres is the one that TIDINGS_POSTGRES_DSN names, else one in Docker,
+    else this machine's (14 or newer), else one from a Python wheel. When all is ready, addresses and tokens are printed
+    and written to .tidings/up.json, where the other commands find them. Each option can also be set as
+    TIDINGS_UP_<NAME>.
 
     \b
     Examples:
       tidings up
       tidings up --port 8180 --admin-port 9200
     """
-    ports = Ports(port, admin_port, second_port, second_admin_port, page_port, kafka_port)
+    ports = Ports(
+        port,
+        admin_port,
+        second_port,
+        second_admin_port,
+        page_port,
+        kafka_port,
+        messaging_port,
+        messaging_admin_port,
+        postgres_port,
+    )
     state_dir: Path = ctx.obj
-    (gateway,) = load(GatewaySettings)
+    gateway, service = load(GatewaySettings, MessagingSettings)
     topics_settings, secret = _prepare(state_dir, os.environ)
     kafka_here = kafka in {"docker", "apache"} or (kafka == "auto" and ladder.needs_port())
+    postgres_here = postgres in {"docker", "machine", "embedded"} or (
+        postgres == "auto" and postgres_ladder.needs_port()
+    )
     with _locked(state_dir):
-        if busy := busy_ports(ports, kafka=kafka_here):
+        if busy := busy_ports(ports, kafka=kafka_here, postgres=postgres_here):
             raise ConfigError(busy)
-        supervisor = Supervisor(sys.stdout, ["gateway-1", "gateway-2", "page"], gateway.drain_s + _STOP_MARGIN_S)
+        grace_s = max(gateway.drain_s, 2 * service.drain_s) + _STOP_MARGIN_S
+        supervisor = Supervisor(sys.stdout, ["gateway-1", "gateway-2", "messaging", "page"], grace_s)
         try:
             with supervisor.signals():
-                _run(supervisor, state_dir, ports, None if kafka == "auto" else kafka, topics_settings, secret)
+                rungs = tuple(None if rung == "auto" else rung for rung in (kafka, postgres))
+                _run(supervisor, state_dir, ports, rungs, topics_settings, secret)
         except Interrupted:
             supervisor.say("stopped before all was ready")
         if supervisor.failure is not None:
             raise click.ClickException(supervisor.failure)
-
-
-def busy_ports(ports: Ports, *, kafka: bool) -> list[str]:
-    """One line for each port that can't be had, with the flag and the variable that change it."""
-    lines = []
-    seen: dict[int, str] = {}
-    for number, flag in ports.named(kafka=kafka):
-        variable = "TIDINGS_UP_" + flag.removeprefix("--").replace("-", "_").upper()
-        if number in seen:
-            lines.append(f"port {number} is wanted twice, by {seen[number]} and {flag} ({variable})")
-        elif not port_free(number, _HOST):
-            hint = ""
-            if flag == "--kafka-port":
-                hint = f", or use the Kafka there: TIDINGS_KAFKA_BOOTSTRAP_SERVERS={_HOST}:{number}"
-            lines.append(f"port {number} is busy: choose another one with {flag} or {variable}{hint}")
-        seen.setdefault(number, flag)
-    return lines
 
 
 def _prepare(state_dir: Path, environ: Mapping[str, str]) -> tuple[TopicSettings, str]:
@@ -161,65 +169,103 @@ def _locked(state_dir: Path) -> Iterator[None]:
 
 
 def _run(
-    supervisor: Supervisor, state_dir: Path, ports: Ports, rung: str | None, names: TopicSettings, secret: str
+    supervisor: Supervisor,
+    state_dir: Path,
+    ports: Ports,
+    rungs: tuple[str | None, ...],
+    names: TopicSettings,
+    secret: str,
 ) -> None:
-    # Here messaging, presence and the MQTT bridge join: started like the gateways, after what they need.
-    with ladder.start(
-        state_dir,
-        port=ports.kafka_port,
-        allow_embedded=True,
-        only=rung,  # type: ignore[arg-type]  # click.Choice has checked it
-        log=supervisor.say,
-    ) as kafka:
+    # Here presence and the MQTT bridge join: started like the gateways, after what they need.
+    kafka_rung, postgres_rung = rungs
+    with ExitStack() as stack:
+        postgres = stack.enter_context(
+            postgres_ladder.start(
+                state_dir,
+                port=ports.postgres_port,
+                only=postgres_rung,  # type: ignore[arg-type]  # click.Choice has checked it
+                log=supervisor.say,
+            )
+        )
+        supervisor.say(postgres.describe())
+        if applied := migrate(postgres.dsn):
+            supervisor.say(f"database brought to version {applied[-1]}")
+        kafka = stack.enter_context(
+            ladder.start(
+                state_dir,
+                port=ports.kafka_port,
+                allow_embedded=True,
+                only=kafka_rung,  # type: ignore[arg-type]  # as above
+                log=supervisor.say,
+            )
+        )
         supervisor.say(kafka.describe())
-        if kafka.log_file is not None:
-            supervisor.say(f"its log: {kafka.log_file}")
-        if kafka.rung == "embedded":
-            kafka.make_topics([spec.name for spec in topics.specs(names)])
-        else:
-            if made := topics.create(kafka.settings, names):
-                supervisor.say(f"topics made: {', '.join(made)}")
-            for line in topics.check(kafka.settings, names):
-                supervisor.say(f"note: {line}")
-        state = _state(ports, kafka.bootstrap_servers, secret)
-        environ = _environment(os.environ, kafka.environment(), secret, state.page or "")
+        for log_file in filter(None, (kafka.log_file, postgres.log_file)):
+            supervisor.say(f"its log: {log_file}")
+        _have_topics(supervisor, kafka, names)
+        state = _state(ports, kafka.bootstrap_servers, postgres.dsn, secret)
+        environ = _environment(os.environ, {**kafka.environment(), **postgres.environment()}, secret, state.page or "")
         try:
-            tidings = [sys.executable, "-m", "tidings.cli", "--state-dir", str(state_dir)]
-            for index, (node, pair) in enumerate(zip(state.gateways, _pairs(ports), strict=True), 1):
-                assert node.url.endswith(str(pair[0]))
-                own = {
-                    "TIDINGS_GATEWAY_NODE": f"node-{index}",
-                    "TIDINGS_GATEWAY_PORT": str(pair[0]),
-                    "TIDINGS_GATEWAY_ADMIN_PORT": str(pair[1]),
-                }
-                supervisor.start(f"gateway-{index}", [*tidings, "gateway"], {**environ, **own})
-            supervisor.start("page", [*tidings, "page", "--port", str(ports.page_port)], environ)
+            _start_all(supervisor, state_dir, ports, environ)
 
             def on_ready() -> None:
                 write_state(state_dir, state)
-                supervisor.say(_banner(state, state_dir))
+                supervisor.say(banner(state, state_dir))
 
+            admins = [state.messaging_admin, *(g.admin for g in state.gateways)]
             supervisor.run(
-                lambda: all(_answers(f"{g.admin}/readyz") for g in state.gateways) and _answers(state.page or ""),
+                lambda: all(_answers(f"{admin}/readyz") for admin in admins) and _answers(state.page or ""),
                 on_ready,
-                lambda: None if kafka.alive else f"Kafka ended by itself; see {kafka.log_file}",
+                lambda: _broken("Kafka", kafka) or _broken("Postgres", postgres),
             )
         finally:
             supervisor.stop()
             (state_dir / "up.json").unlink(missing_ok=True)
-        supervisor.say("gateways stopped" if kafka.rung == "environment" else "gateways stopped; stopping Kafka")
+        ours = [name for name, one in (("Kafka", kafka), ("Postgres", postgres)) if one.rung != "environment"]
+        supervisor.say(f"services stopped; stopping {' and '.join(ours)}" if ours else "services stopped")
     supervisor.say("all stopped")
+
+
+def _have_topics(supervisor: Supervisor, kafka: ladder.Broker, names: TopicSettings) -> None:
+    if kafka.rung == "embedded":
+        kafka.make_topics([spec.name for spec in topics.specs(names)])
+        return
+    if made := topics.create(kafka.settings, names):
+        supervisor.say(f"topics made: {', '.join(made)}")
+    for line in topics.check(kafka.settings, names):
+        supervisor.say(f"note: {line}")
+
+
+def _start_all(supervisor: Supervisor, state_dir: Path, ports: Ports, environ: Mapping[str, str]) -> None:
+    tidings = [sys.executable, "-m", "tidings.cli", "--state-dir", str(state_dir)]
+    for index, (port, admin_port) in enumerate(_pairs(ports), 1):
+        own = {
+            "TIDINGS_GATEWAY_NODE": f"node-{index}",
+            "TIDINGS_GATEWAY_PORT": str(port),
+            "TIDINGS_GATEWAY_ADMIN_PORT": str(admin_port),
+        }
+        supervisor.start(f"gateway-{index}", [*tidings, "gateway"], {**environ, **own})
+    own = {
+        "TIDINGS_MESSAGING_PORT": str(ports.messaging_port),
+        "TIDINGS_MESSAGING_ADMIN_PORT": str(ports.messaging_admin_port),
+    }
+    supervisor.start("messaging", [*tidings, "messaging"], {**environ, **own})
+    supervisor.start("page", [*tidings, "page", "--port", str(ports.page_port)], environ)
+
+
+def _broken(name: str, part: ladder.Broker | postgres_ladder.Server) -> str | None:
+    return None if part.alive else f"{name} ended by itself; see {part.log_file}"
 
 
 def _pairs(ports: Ports) -> list[tuple[int, int]]:
     return [(ports.port, ports.admin_port), (ports.second_port, ports.second_admin_port)]
 
 
-def _state(ports: Ports, bootstrap_servers: str, secret: str) -> UpState:
+def _state(ports: Ports, bootstrap_servers: str, dsn: str, secret: str) -> UpState:
     return UpState(
-        gateways=[GatewayAddress(f"http://{_HOST}:{port}", f"http://{_HOST}:{admin}") for port, admin in _pairs(ports)],
+        gateways=[GatewayAddress(f"http://{HOST}:{port}", f"http://{HOST}:{admin}") for port, admin in _pairs(ports)],
         kafka=bootstrap_servers,
-        page=f"http://{_HOST}:{ports.page_port}",
+        page=f"http://{HOST}:{ports.page_port}",
         users=[
             User(
                 name,
@@ -228,23 +274,25 @@ def _state(ports: Ports, bootstrap_servers: str, secret: str) -> UpState:
             )
             for name in _USERS
         ],
+        postgres=dsn,
+        messaging=f"http://{HOST}:{ports.messaging_port}",
+        messaging_admin=f"http://{HOST}:{ports.messaging_admin_port}",
     )
 
 
-def _environment(environ: Mapping[str, str], kafka: Mapping[str, str], secret: str, page: str) -> dict[str, str]:
+def _environment(environ: Mapping[str, str], servers: Mapping[str, str], secret: str, page: str) -> dict[str, str]:
     """The children's environment: ours, without what is for `up` alone, with what `up` decides."""
     inherited = {name: value for name, value in environ.items() if not name.startswith("TIDINGS_UP_")}
-    origins = [page, page.replace(_HOST, "localhost"), inherited.get("TIDINGS_GATEWAY_ORIGINS", "")]
-    return {
-        "TIDINGS_LOG_FORMAT": "console",
-        **inherited,
-        **kafka,
-        "PYTHONUNBUFFERED": "1",
-        "TIDINGS_JWT_SECRET": secret,
-        "TIDINGS_GATEWAY_HOST": _HOST,
-        "TIDINGS_GATEWAY_ADMIN_HOST": _HOST,
-        "TIDINGS_GATEWAY_ORIGINS": ",".join(filter(None, origins)),
-    }
+    decided = {"TIDINGS_LOG_FORMAT": "console", **inherited, **servers, "PYTHONUNBUFFERED": "1"}
+    decided["TIDINGS_JWT_SECRET"] = secret
+    for service in ("GATEWAY", "MESSAGING"):
+        origins = [page, page.replace(HOST, "localhost"), inherited.get(f"TIDINGS_{service}_ORIGINS", "")]
+        decided |= {
+            f"TIDINGS_{service}_HOST": HOST,
+            f"TIDINGS_{service}_ADMIN_HOST": HOST,
+            f"TIDINGS_{service}_ORIGINS": ",".join(filter(None, origins)),
+        }
+    return decided
 
 
 def _answers(url: str) -> bool:
@@ -257,28 +305,3 @@ def _answers(url: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _own_name(program: Path) -> str:
-    """How this command is called from here."""
-    if program.name == "__main__.py":
-        return f"{Path(sys.executable).name} -m tidings.cli"
-    found = shutil.which(program.name)
-    if found is not None and Path(found).samefile(program):
-        return program.name
-    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
-
-
-def _banner(state: UpState, state_dir: Path) -> str:
-    record = '{"receivers":["alice","bob"],"type":"update","data":{"text":"Hello"}}'
-    where = "" if state_dir == Path(".tidings") else f" --state-dir {state_dir}"
-    tidings = _own_name(Path(sys.argv[0])) + where
-    lines = ["", "Everything is ready.", "", f"  page       {state.page}"]
-    lines += [f"  gateway    {g.url}/ws  (admin {g.admin}/metrics)" for g in state.gateways]
-    lines += [f"  Kafka      {state.kafka}", ""]
-    lines += [f"  token of {user.id:<6} {user.token}" for user in state.users]
-    lines += ["", "Watch, then send, in other terminals:", f"  {tidings} tail alice"]
-    lines += [f'  {tidings} produce --to alice --to bob --data \'{{"text":"Hello"}}\'']
-    if shutil.which("kcat"):
-        lines += [f"  echo '{record}' | kcat -P -b {state.kafka} -t modifications"]
-    return "\n".join([*lines, "", "Ctrl-C stops all of it.", ""])

@@ -6,7 +6,6 @@ import os
 import resource
 import secrets
 import signal
-import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -16,15 +15,14 @@ from typing import Final
 import structlog
 import uvloop
 
+from tidings.admin_port import serve_admin
 from tidings.clock import SystemClock
 from tidings.config import GatewaySettings, JwtSettings, KafkaSettings, LogSettings, TopicSettings, load
 from tidings.config import warnings as setting_warnings
 from tidings.errors import ConfigError
-from tidings.gateway.admin import serve_admin
 from tidings.gateway.arrival import Arrival
 from tidings.gateway.consumer import Consumer
 from tidings.gateway.handshake import Gatekeeper, Policy
-from tidings.gateway.keys import TokenKeys
 from tidings.gateway.log_edges import LogEdges
 from tidings.gateway.log_watch import LogWatch
 from tidings.gateway.node import SPARE_SOCKETS, Node, NodeLimits
@@ -39,6 +37,8 @@ from tidings.kafka.source import History, RecordSource
 from tidings.kafka.topics import TopicIds
 from tidings.log import setup as setup_log
 from tidings.metrics import Metrics
+from tidings.ports import listen_on
+from tidings.token_keys import TokenKeys
 from tidings.tokens import verify
 
 __all__ = ["Gateway", "run"]
@@ -159,7 +159,7 @@ class Gateway:
         )
         self._stack.push_async_callback(admin.cleanup)
         # The clients' port is bound at once, so that a taken one shows now and not when Kafka is back.
-        listening = _bind(settings.host, settings.port, reuse_port=settings.workers > 1)
+        listening = listen_on(settings.host, settings.port, reuse_port=settings.workers > 1)
         self._stack.callback(listening.close)
         self.port = int(listening.getsockname()[1])
         log.info("starting", node=settings.node, port=self.port, admin_port=self.admin_port, pid=os.getpid())
@@ -322,23 +322,6 @@ def _limits(settings: GatewaySettings) -> NodeLimits:
 async def _cancelled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-
-
-def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listening = socket.socket(family, kind, protocol)
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.setblocking(False)
-        listening.bind(address)
-    except OSError as error:
-        listening.close()
-        raise OSError(error.errno, f"{error.strerror}: {host}:{port}") from None
-    return listening
 
 
 def _tls(settings: GatewaySettings) -> ssl.SSLContext | None:

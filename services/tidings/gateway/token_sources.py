@@ -1,43 +1,37 @@
 """Where in a request a token may stand, and which place counts."""
 
-import re
 from typing import Final
 
 from websockets.datastructures import Headers
 
 from tidings.errors import InvalidToken
+from tidings.token_sources import bearer, from_cookie, internal
 
 __all__ = ["BEARER_ENTRY", "find_token"]
 
 BEARER_ENTRY: Final = "bearer."
 """What an entry of Sec-WebSocket-Protocol begins with that is a token, for browsers, which can set no header."""
-_COOKIE: Final = re.compile(r'(?:^|;)\s*tidings_token=("?)([^";]*)\1\s*(?=;|$)')
 
 
 def find_token(headers: Headers, query: dict[str, list[str]]) -> tuple[str, bool]:
     """The token from the first source that has one, and whether it counts at the handshake only."""
     for value in headers.get_all("Authorization"):
-        token = _without_bearer(value)
+        token = bearer(value)
         if token:
             return token, False
     for value in headers.get_all("X-Internal-Token"):
-        token = _without_bearer(value) or value.strip()
-        if token and token.lower() != "bearer":
+        token = internal(value)
+        if token:
             return token, True
     for value in headers.get_all("Sec-WebSocket-Protocol"):
         for entry in value.split(","):
             if entry.strip().startswith(BEARER_ENTRY) and len(entry.strip()) > len(BEARER_ENTRY):
                 return entry.strip()[len(BEARER_ENTRY) :], False
     for value in headers.get_all("Cookie"):
-        match = _COOKIE.search(value)
-        if match is not None and match[2].strip():
-            return match[2].strip(), False
+        token = from_cookie(value)
+        if token:
+            return token, False
     token = next(iter(query.get("token", ())), "").strip()
     if token:
         return token, False
     raise InvalidToken("No token: send Authorization: Bearer, or see the README for the other places.")
-
-
-def _without_bearer(value: str) -> str:
-    scheme, _, token = value.strip().partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""

@@ -14,6 +14,8 @@ from tidings.config.groups import SettingsGroup, closest, load_groups, rows, var
 from tidings.config.jwt import JwtSettings
 from tidings.config.kafka import KafkaSettings, TopicSettings
 from tidings.config.log import LogSettings
+from tidings.config.messaging import MessagingSettings
+from tidings.config.postgres import PostgresSettings
 
 __all__ = [
     "GROUPS",
@@ -21,6 +23,8 @@ __all__ = [
     "JwtSettings",
     "KafkaSettings",
     "LogSettings",
+    "MessagingSettings",
+    "PostgresSettings",
     "SettingsGroup",
     "TopicSettings",
     "load",
@@ -33,20 +37,21 @@ _G2 = TypeVar("_G2", bound=SettingsGroup)
 _G3 = TypeVar("_G3", bound=SettingsGroup)
 _G4 = TypeVar("_G4", bound=SettingsGroup)
 _G5 = TypeVar("_G5", bound=SettingsGroup)
+_G6 = TypeVar("_G6", bound=SettingsGroup)
 
 GROUPS: Final[tuple[type[SettingsGroup], ...]] = (
     KafkaSettings,
     TopicSettings,
     JwtSettings,
     GatewaySettings,
+    PostgresSettings,
+    MessagingSettings,
     LogSettings,
 )
 """Every group, in the order of the reference page."""
 
 # Of the services that share an environment with these: set there, not read here.
 _OTHERS: Final = (
-    "TIDINGS_POSTGRES_",
-    "TIDINGS_MESSAGING_",
     "TIDINGS_PRESENCE_",
     "TIDINGS_MQTT_",
     "TIDINGS_TEST_",
@@ -80,6 +85,18 @@ def load(
     *,
     environ: Mapping[str, str] | None = None,
 ) -> tuple[_G1, _G2, _G3, _G4, _G5]: ...
+@overload
+def load(
+    g1: type[_G1],
+    g2: type[_G2],
+    g3: type[_G3],
+    g4: type[_G4],
+    g5: type[_G5],
+    g6: type[_G6],
+    /,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> tuple[_G1, _G2, _G3, _G4, _G5, _G6]: ...
 def load(*groups: type[SettingsGroup], environ: Mapping[str, str] | None = None) -> tuple[SettingsGroup, ...]:
     """Read these groups from the environment; always a tuple, in their order.
 

@@ -17,6 +17,8 @@ from msgspec import UNSET, Meta, UnsetType
 
 __all__ = [
     "MODIFICATIONS",
+    "ActionLog",
+    "ActionLogContent",
     "Chat",
     "ChatBlocked",
     "ChatCreated",
@@ -178,8 +180,22 @@ class SecretUpdate(_Update, tag="secret_update", kw_only=True):
     content: SecretContent
 
 
+class ActionLogContent(msgspec.Struct, kw_only=True):
+    action: Annotated[str, Meta(description="joined, left, removed, renamed; more may come.")]
+    users: Annotated[list[Id], Meta(description="Whom it is about: who joined, left or was removed.")] | UnsetType = (
+        UNSET
+    )
+    name: Annotated[str, Meta(description="Of `renamed`: the new name.")] | UnsetType = UNSET
+
+
+class ActionLog(_Update, tag="action_log", kw_only=True):
+    """Something happened to the group itself; `sender_id` is who did it."""
+
+    content: ActionLogContent
+
+
 Update = (
-    TextMessage | TextMessageEdited | File | FileMessage | Reaction | Delete | UpdateDeleted | SecretUpdate
+    TextMessage | TextMessageEdited | File | FileMessage | Reaction | Delete | UpdateDeleted | SecretUpdate | ActionLog
 )  # `type` tells which
 
 

@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient
 
 from tidings.children import spawn
 from tidings.errors import BrokerUnavailable, InvalidState
+from tidings.ports import free_ports
 
 __all__ = ["CACHE_VARIABLE", "VERSION", "ApacheBroker", "ApacheKafka", "fetch_jars", "find_tools", "free_ports"]
 
@@ -82,18 +83,6 @@ def fetch_jars(log: Callable[[str], None] = lambda line: None) -> Path:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback address that nobody listens on now, all different. Another process may take one first."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class ApacheBroker:

@@ -6,16 +6,20 @@ from pathlib import Path
 
 from tidings.cli import page
 from tidings.cli.doctor import file_limit
-from tidings.cli.up import Ports, _environment
+from tidings.cli.up import _environment
+from tidings.cli.up_ports import Ports
 
-PORTS = Ports(1, 2, 3, 4, 5, 6)
+PORTS = Ports(1, 2, 3, 4, 5, 6, 7, 8, 9)
 
 
 def test_each_port_has_its_flag() -> None:
-    flags = dict(PORTS.named(kafka=True))
+    flags = dict(PORTS.named(kafka=True, postgres=True))
     assert flags[4] == "--second-admin-port"
     assert flags[6] == "--kafka-port"
-    assert 6 not in dict(PORTS.named(kafka=False))
+    assert flags[7] == "--messaging-port"
+    assert flags[9] == "--postgres-port"
+    assert set(dict(PORTS.named(kafka=False, postgres=True))) == set(flags) - {6}
+    assert set(dict(PORTS.named(kafka=True, postgres=False))) == set(flags) - {9}
 
 
 def test_children_get_what_up_decides_and_nothing_that_is_up_s_own() -> None:
@@ -27,6 +31,8 @@ def test_children_get_what_up_decides_and_nothing_that_is_up_s_own() -> None:
     assert child["TIDINGS_KAFKA_BOOTSTRAP_SERVERS"] == "k:1"
     assert child["TIDINGS_GATEWAY_HOST"] == "127.0.0.1"
     assert child["TIDINGS_GATEWAY_ORIGINS"] == "http://127.0.0.1:8070,http://localhost:8070"
+    assert child["TIDINGS_MESSAGING_HOST"] == child["TIDINGS_MESSAGING_ADMIN_HOST"] == "127.0.0.1"
+    assert child["TIDINGS_MESSAGING_ORIGINS"] == child["TIDINGS_GATEWAY_ORIGINS"]
 
 
 def test_further_origins_of_the_environment_stay() -> None:

@@ -11,7 +11,7 @@ from tidings.contract import events
 from tidings.contract.events import MODIFICATIONS, parse
 
 VECTORS: list[dict[str, Any]] = [
-    vector for name in ("chakchat.json", "chakchat_code.json") for vector in load(name)["vectors"]
+    vector for name in ("chakchat.json", "chakchat_code.json", "own.json") for vector in load(name)["vectors"]
 ]
 
 

@@ -1,4 +1,4 @@
-"""Where the gateway's token keys come from: one configured key, or the issuer's key set."""
+"""Where token keys come from: one configured key, or the issuer's key set."""
 
 from tidings.config import JwtSettings
 from tidings.jwks import JwksCache

@@ -1,0 +1,126 @@
+"""Catching up: everything that an account missed, in pages."""
+
+from typing import Final
+from uuid import UUID
+
+from tidings.errors import InvalidInput
+from tidings.messaging.commands import Answer
+from tidings.messaging.domain.entry import Entry
+from tidings.messaging.domain.model import Actor, Update
+from tidings.messaging.domain.sync import MAX_PREVIEW, Place, Token
+from tidings.messaging.listing import entry_data, mark_data, user_data
+from tidings.messaging.store import sync as store
+from tidings.messaging.store.database import Database
+from tidings.messaging.store.entries import entries_of, latest_messages
+from tidings.messaging.wire import Wire, update_data
+
+__all__ = ["MAX_CHATS", "MAX_LISTED_MEMBERS", "MAX_UPDATES", "Sync"]
+
+MAX_UPDATES: Final = 500
+"""Of one page."""
+MAX_CHATS: Final = 500
+"""Of one page."""
+MAX_LISTED_MEMBERS: Final = 50
+"""In larger groups a page tells the marks of the account only, and no names: both would be as many as the members."""
+
+_NO_CHAT: Final = UUID(int=0)
+
+
+class Sync:
+    """The user-wide feed."""
+
+    def __init__(self, database: Database, wire: Wire) -> None:
+        self._database = database
+        self._wire = wire
+
+    async def read(self, actor: Actor, since: str | None = None, *, preview: int = 1) -> Answer:
+        """What changed for the account since an earlier answer; without one, its current state.
+
+        The answer: `chats` (those that changed, whole), `removed` (ids of chats that it is no longer in), `updates`
+        (by chat, then update id), `marks`, `users` (whose names changed), `next`, and whether there is `more`.
+        While there is, ask again with `next` at once; the `next` of the last page is for the next time. All that was
+        committed before a page was read is in the pages up to it or follows in one after it, also if transactions
+        commit in another order than they began; some of it may come again. Updates apply by chat and update id, all
+        else is state. A chat that the client does not know yet has a history before these updates: read that by range.
+
+        Args:
+            preview: Without `since`, so many newest messages of each chat, 0 to `MAX_PREVIEW`.
+        Raises:
+            InvalidInput: `invalid_since`: not a token, of another database, or of one that was set back since: begin
+                without. `invalid_query_param`: `preview`.
+        Cost: in a page of 500 chats about twelve queries.
+        """
+        if not 0 <= preview <= MAX_PREVIEW:
+            raise InvalidInput("invalid_query_param", f"preview: 0 to {MAX_PREVIEW}")
+        given = None if since is None else Token.of(since)
+        async with store.snapshot(self._database) as at:
+            token = Token(at.epoch, None, preview=preview) if given is None else given
+            token.check(at.epoch, at.newest)
+            if token.since is None:
+                return await self._state(at, actor.id, token)
+            return await self._changes(at, actor.id, token, token.since)
+
+    async def _state(self, at: store.Snapshot, user: str, token: Token) -> Answer:
+        # A page must show at least one chat whole.
+        limit = min(MAX_CHATS, MAX_UPDATES // max(1, token.preview))
+        chats, more = await self._chats(at, user, 0, token.place, limit)
+        entries = await entries_of(at.connection, user, chats)
+        updates = await latest_messages(at.connection, user, chats, token.preview)
+        marks = await store.changed_marks(at, user, 0, {e.chat.id: not e.chat.kind.is_group for e in entries})
+        names = {user} if token.place is None else set[str]()
+        for entry in entries:
+            if len(entry.members) <= MAX_LISTED_MEMBERS:
+                names.update(entry.members)
+        answer = self._answer(user, entries, updates)
+        answer["marks"] = [mark_data(mark, self._wire) for mark in marks]
+        answer["users"] = [user_data(person) for person in await store.people(at.connection, list(names))]
+        return _ended(answer, token, at.horizon, Place(chats[-1], None) if more else None)
+
+    async def _changes(self, at: store.Snapshot, user: str, token: Token, since: int) -> Answer:
+        chats, cut = await self._chats(at, user, since, token.place, MAX_CHATS)
+        place = Place(chats[-1], None) if cut else None
+        # The last page may have ended within a chat: that one was shown, and its updates go on.
+        begun = None if token.place is None or token.place.update_id is None else token.place.chat_id
+        after = (
+            {} if token.place is None or token.place.update_id is None else {token.place.chat_id: token.place.update_id}
+        )
+        starts = {chat: after.get(chat, 0) for chat in chats}
+        updates = await store.changed_updates(at, user, since, starts, MAX_UPDATES + 1)
+        if len(updates) > MAX_UPDATES:
+            updates = updates[:MAX_UPDATES]
+            place = Place(updates[-1].chat_id, updates[-1].update_id)
+            chats = [chat for chat in chats if chat <= place.chat_id]
+        entries = await entries_of(at.connection, user, [chat for chat in chats if chat != begun])
+        marks = await store.changed_marks(
+            at, user, since, {e.chat.id: len(e.members) <= MAX_LISTED_MEMBERS for e in entries}
+        )
+        answer = self._answer(user, entries, updates)
+        answer["marks"] = [mark_data(mark, self._wire) for mark in marks]
+        if token.place is None:
+            answer["removed"] = [str(chat) for chat in await store.removed_chats(at, user, since)]
+            answer["users"] = [user_data(person) for person in await store.changed_people(at, user, since)]
+        return _ended(answer, token, at.horizon, place)
+
+    async def _chats(
+        self, at: store.Snapshot, user: str, since: int, place: Place | None, limit: int
+    ) -> tuple[list[UUID], bool]:
+        """The next chats that changed, and whether there are more."""
+        first = _NO_CHAT if place is None else place.chat_id
+        chats = await store.changed_chats(at, user, since, first, limit + 2)
+        if place is not None and place.update_id is None and chats[:1] == [first]:
+            del chats[0]
+        return chats[:limit], len(chats) > limit
+
+    def _answer(self, user: str, entries: list[Entry], updates: list[Update]) -> Answer:
+        return {
+            "chats": [entry_data(entry, user, self._wire) for entry in entries],
+            "removed": [],
+            "updates": [update_data(update, self._wire) for update in updates],
+            "marks": [],
+            "users": [],
+        }
+
+
+def _ended(answer: Answer, token: Token, horizon: int, place: Place | None) -> Answer:
+    following = token.done(horizon) if place is None else token.further(place, horizon)
+    return answer | {"next": following.text(), "more": place is not None}

@@ -1,0 +1,127 @@
+"""The lock session: one Postgres connection whose advisory locks say which process relays which shard.
+
+A lock is held exactly as long as its session lives. The server ends a session that was silent for `SILENCE_S`, whether
+the process is dead, cut off or frozen; a live one asks something every `HEARTBEAT_S`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Self
+
+import asyncpg
+import msgspec
+
+from tidings.errors import DatabaseUnavailable
+from tidings.messaging.relay.postgres import AWAY, connect
+
+__all__ = ["HEARTBEAT_S", "SILENCE_S", "LockSession", "Shares"]
+
+SILENCE_S: Final = 2.5
+HEARTBEAT_S: Final = 0.5
+_ANSWER_S: Final = 2.0
+
+_MEMBERS: Final = 0x7469_6D00
+_SHARDS: Final = 0x7469_6D01
+"""First halves of the keys of our advisory locks. They are seen in one database only."""
+
+_JOIN = "SELECT pg_advisory_lock_shared($1::int, 0), pg_backend_pid()"
+_VIEW = """
+SELECT classid::bigint AS kind, objid::bigint AS shard, pid FROM pg_locks
+WHERE locktype = 'advisory' AND objsubid = 2 AND granted AND classid::bigint IN ($1, $2)
+  AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+_TAKE = "SELECT pg_try_advisory_lock($1::int, $2::int)"
+_GIVE = "SELECT pg_advisory_unlock($1::int, $2::int)"
+_HELD = "SELECT 1"
+
+
+class Shares(msgspec.Struct, frozen=True):
+    """Who is there and holds what, in the words of `sharing.share`.
+
+    Attributes:
+        me: This session among the members.
+    """
+
+    me: int
+    members: frozenset[int]
+    holders: dict[int, int]
+
+
+class LockSession:
+    """A member of those who relay, and the shards that it holds. Made by `open`; after an error it is of no more use.
+
+    Any of its methods raises DatabaseUnavailable once the session is lost, and with it all its locks.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._turn = asyncio.Lock()
+        self._me = 0
+
+    @classmethod
+    async def open(cls, dsn: str, on_loss: Callable[[], None]) -> Self:
+        """Connect and become a member, so far without shards.
+
+        Args:
+            on_loss: Called when the connection ends, for whatever reason.
+        """
+        connection = await connect(
+            dsn,
+            "tidings-relay-locks",
+            answer_s=_ANSWER_S,
+            idle_session_timeout=f"{SILENCE_S * 1000:.0f}",
+        )
+        session = cls(connection)
+        connection.add_termination_listener(lambda _: on_loss())
+        try:
+            row = await session._ask(_JOIN, _MEMBERS)
+            session._me = row["pg_backend_pid"]
+        except BaseException:
+            session.abandon()
+            raise
+        return session
+
+    async def shares(self) -> Shares:
+        """Members and holders at this moment. Call it every `HEARTBEAT_S`: it also keeps the session alive."""
+        rows = await self._all(_VIEW, _MEMBERS, _SHARDS)
+        return Shares(
+            self._me,
+            frozenset(row["pid"] for row in rows if row["kind"] == _MEMBERS),
+            {row["shard"]: row["pid"] for row in rows if row["kind"] == _SHARDS},
+        )
+
+    async def take(self, shard: int) -> bool:
+        """Hold the shard from now on; False while another does. Ask once: locks of one session add up."""
+        row = await self._ask(_TAKE, _SHARDS, shard)
+        return bool(row["pg_try_advisory_lock"])
+
+    async def give(self, shard: int) -> None:
+        """Let another have it. Nothing of the shard may be under way here."""
+        await self._ask(_GIVE, _SHARDS, shard)
+
+    async def verify(self) -> None:
+        """Return if at some moment since the call the session, and so each lock taken, was still there."""
+        await self._ask(_HELD)
+
+    async def close(self) -> None:
+        """Leave; the locks are free when this returns, or within `SILENCE_S`."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self._connection.close()
+        except (*AWAY, TimeoutError):
+            self.abandon()
+
+    def abandon(self) -> None:
+        """End the connection without a word."""
+        self._connection.terminate()
+
+    async def _ask(self, statement: str, *arguments: int) -> Any:
+        return (await self._all(statement, *arguments))[0]
+
+    async def _all(self, statement: str, *arguments: int) -> Any:
+        try:
+            async with self._turn:
+                return await self._connection.fetch(statement, *arguments)
+        except (*AWAY, TimeoutError, asyncpg.PostgresError) as error:
+            self.abandon()
+            raise DatabaseUnavailable(f"the lock session is lost: {type(error).__name__}: {error}") from error

@@ -1,0 +1,125 @@
+"""One unit of work: what a use case reads and writes in its transaction, and what it emits."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+
+from tidings.errors import NotFound
+from tidings.messaging.domain.model import Chat, Kind, Member, User
+from tidings.messaging.domain.modification import Modification
+
+__all__ = ["CHAT_COLUMNS", "MEMBERS", "Unit", "chat_of"]
+
+CHAT_COLUMNS = (
+    "id, number, kind, creator_id, admin_id, room, name, description, photo, expiration_s,"
+    " last_update_id, last_message_no, created_at"
+)
+
+# Not now(), when the transaction began: if it had to wait, that is before what the one before it wrote.
+_LOCK = f"""
+SELECT {CHAT_COLUMNS}, greatest(clock_timestamp(), updated_at + interval '1 microsecond') AS at
+FROM chats WHERE id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE
+"""  # noqa: S608
+
+MEMBERS = """
+SELECT m.user_id, m.joined_at, m.blocked_at IS NOT NULL AS blocked, m.read_no, m.delivered_no,
+       u.number, u.username, u.name, u.avatar
+FROM members m JOIN users u ON u.id = m.user_id
+WHERE m.chat_id = $1 AND m.left_at IS NULL
+ORDER BY m.joined_at, u.number
+"""
+
+_CHANGED = (
+    "UPDATE chats SET changed = pg_current_xact_id(), updated_at = coalesce($2::timestamptz, now()) WHERE id = $1"
+)
+
+_NEXT_UPDATE = """
+UPDATE chats SET last_update_id = last_update_id + 1, last_message_no = last_message_no + $2::int,
+  last_message_at = CASE WHEN $2::int > 0 THEN coalesce($3::timestamptz, now()) ELSE last_message_at END,
+  changed = pg_current_xact_id(), updated_at = coalesce($3::timestamptz, now())
+WHERE id = $1 RETURNING last_update_id, last_message_no
+"""
+
+
+class Unit:
+    """The transaction under way. Emitted modifications reach the outbox in order, at its end.
+
+    Attributes:
+        now: The time of this change by Postgres's clock, set by `lock_chat`: it rises from one change of a chat to the
+            next.
+    """
+
+    def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[Any]") -> None:
+        self.connection = connection
+        self.emitted: list[Modification] = []
+        self.now: datetime | None = None
+
+    async def lock_chat(self, chat_id: UUID) -> Chat:
+        """The chat, locked until the commit: every change of a chat begins here, so they come one after the other.
+
+        Raises:
+            NotFound: `chat_not_found`.
+        """
+        row = await self.connection.fetchrow(_LOCK, chat_id)
+        if row is None:
+            raise NotFound("chat_not_found")
+        self.now = row["at"]
+        # After the lock: a statement of its own sees what the one before us committed.
+        return chat_of(row, await self.connection.fetch(MEMBERS, chat_id))
+
+    async def next_update(self, chat_id: UUID, *, message: bool = False) -> tuple[int, int]:
+        """Take the chat's next update id (and with `message` the next message number); gap-free, undone by a rollback.
+
+        Returns:
+            The update id, and the chat's newest message number.
+        """
+        row = await self.connection.fetchrow(_NEXT_UPDATE, chat_id, int(message), self.now)
+        assert row is not None
+        return row["last_update_id"], row["last_message_no"]
+
+    async def touch_chat(self, chat_id: UUID) -> None:
+        """Note that the chat changed without a new update: `/sync` shows it."""
+        await self.connection.execute(_CHANGED, chat_id, self.now)
+
+    def emit(self, modification: Modification) -> None:
+        """Send it once this transaction has committed."""
+        self.emitted.append(modification)
+
+
+def chat_of(row: Any, members: list[Any]) -> Chat:
+    """A chat from its row (`CHAT_COLUMNS`) and those of its members (`MEMBERS`)."""
+    return Chat(
+        id=row["id"],
+        number=row["number"],
+        kind=Kind(row["kind"]),
+        creator_id=row["creator_id"],
+        admin_id=row["admin_id"],
+        created_at=row["created_at"],
+        room=row["room"],
+        name=row["name"],
+        description=row["description"],
+        photo=row["photo"],
+        expiration_s=row["expiration_s"],
+        last_update_id=row["last_update_id"],
+        last_message_no=row["last_message_no"],
+        members=tuple(map(member_of, members)),
+    )
+
+
+def member_of(row: Any) -> Member:
+    """A member from a row of `MEMBERS`."""
+    return Member(
+        user=User(
+            id=row["user_id"],
+            number=row["number"],
+            username=row["username"],
+            name=row["name"],
+            avatar=row["avatar"],
+        ),
+        joined_at=row["joined_at"],
+        blocked=row["blocked"],
+        read_no=row["read_no"],
+        delivered_no=row["delivered_no"],
+    )

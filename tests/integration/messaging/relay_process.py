@@ -1,0 +1,53 @@
+"""A relay as a process of its own, which dies or freezes at a step of its own choice.
+
+python -m tests.integration.messaging.relay_process [kill|stop before|after open|send|commit|delete]
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from typing import Any
+
+from tidings.config import KafkaSettings, TopicSettings, load
+from tidings.messaging.relay.producing import ShardProducer
+from tidings.messaging.relay.relay import Relay
+from tidings.messaging.relay.rows import OutboxRows
+from tidings.metrics import Metrics
+
+OWNERS: dict[str, Any] = {"open": ShardProducer, "send": ShardProducer, "commit": ShardProducer, "delete": OutboxRows}
+
+
+def fail_at(fate: str, when: str, step: str) -> None:
+    """Kill or stop this process around the first call of that step."""
+    original = getattr(OWNERS[step], step)
+    done: list[str] = []
+
+    def fail(moment: str) -> None:
+        if moment == when and not done:
+            done.append(fate)
+            os.kill(os.getpid(), signal.SIGKILL if fate == "kill" else signal.SIGSTOP)
+
+    async def replaced(self: Any, *arguments: Any) -> None:
+        fail("before")
+        await original(self, *arguments)
+        fail("after")
+
+    setattr(OWNERS[step], step, replaced)
+
+
+async def main() -> None:
+    """Relay until SIGTERM; then hand over."""
+    kafka, topics = load(KafkaSettings, TopicSettings)
+    relay = Relay(os.environ["TIDINGS_POSTGRES_DSN"], kafka, topics.modifications, Metrics())
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await relay.start()
+    await stopped.wait()
+    await relay.stop(5)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        fail_at(*sys.argv[1:])
+    asyncio.run(main())

@@ -1,0 +1,114 @@
+"""Migrations: every script has its version, all or nothing, two at once, again, and what `--check` says."""
+
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from tests.integration.processes import environment
+from tidings.errors import DatabaseUnavailable
+from tidings.messaging import migrating
+from tidings.messaging.migrating import HEAD, VERSIONS, current, migrate, missing
+from tidings.postgres.databases import create_database, drop_database
+from tidings.postgres.ladder import Server
+
+FOLDER = Path(migrating.__file__).with_name("migrations")
+
+
+@pytest.fixture
+def empty_dsn(postgres: Server) -> Iterator[str]:
+    """A database without tables."""
+    name = f"tidings_empty_{secrets.token_hex(4)}"
+    create_database(postgres.dsn, name)
+    yield urlunsplit(urlsplit(postgres.dsn)._replace(path=f"/{name}"))
+    drop_database(postgres.dsn, name)
+
+
+async def version_of(dsn: str) -> str | None:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await current(connection)
+    finally:
+        await connection.close()
+
+
+def tidings(dsn: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "tidings.cli", *arguments],
+        env=environment(TIDINGS_POSTGRES_DSN=dsn),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_script_has_a_version_of_its_own_and_they_form_one_line() -> None:
+    scripts = sorted(file.stem for file in (FOLDER / "versions").glob("*.sql"))
+    assert scripts == sorted(file.stem for file in (FOLDER / "versions").glob("[0-9]*.py"))
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    walked = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    assert list(reversed(walked)) == list(VERSIONS)
+    assert VERSIONS[-1] == HEAD
+
+
+async def test_an_empty_database_gets_every_version_and_a_second_run_does_nothing(empty_dsn: str) -> None:
+    assert await version_of(empty_dsn) is None
+    assert migrate(empty_dsn) == list(VERSIONS)
+    assert await version_of(empty_dsn) == HEAD
+    assert migrate(empty_dsn) == []
+
+
+def test_of_two_migrations_at_once_one_does_the_work(empty_dsn: str) -> None:
+    with ThreadPoolExecutor(3) as threads:
+        done = list(threads.map(lambda _: tidings(empty_dsn, "migrate"), range(3)))
+    assert [each.returncode for each in done] == [0, 0, 0], done
+    assert sum("applied: " in each.stdout for each in done) == 1, done
+
+
+async def test_a_migration_that_fails_leaves_nothing(empty_dsn: str) -> None:
+    connection = await asyncpg.connect(empty_dsn)
+    try:
+        # Stands in the way of the first version, after others of its tables have been made.
+        await connection.execute("CREATE TABLE outbox (mine int)")
+        with pytest.raises(DatabaseUnavailable, match="outbox"):
+            migrate(empty_dsn)
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        assert [row["tablename"] for row in tables] == ["outbox"]
+    finally:
+        await connection.close()
+
+
+def test_what_a_version_lacks() -> None:
+    assert missing(None) == list(VERSIONS)
+    assert missing(VERSIONS[0]) == list(VERSIONS[1:])
+    assert missing(HEAD) == []
+    assert missing("9999") == [], "a database that is newer than this release lacks nothing"
+
+
+async def test_the_command_says_what_it_did_and_check_changes_nothing(empty_dsn: str) -> None:
+    found = tidings(empty_dsn, "migrate", "--check")
+    assert (found.returncode, found.stdout.split()[-len(VERSIONS) :]) == (1, list(VERSIONS)), found
+    assert await version_of(empty_dsn) is None
+    done = tidings(empty_dsn, "migrate")
+    assert done.returncode == 0, done
+    assert HEAD in done.stdout
+    assert tidings(empty_dsn, "migrate", "--check").returncode == 0
+    assert tidings(empty_dsn, "migrate").stdout.strip() == f"nothing to do: the database has version {HEAD}"
+
+
+def test_a_server_that_is_away_is_told_without_the_password() -> None:
+    done = tidings("postgresql://tidings:hunter2@127.0.0.1:1/tidings", "migrate")
+    assert done.returncode == 1
+    assert "127.0.0.1:1" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
