@@ -53,6 +53,7 @@ export interface StateChange {
  * - `protocol`: what came is not `tidings.v1`. Tried again.
  * - `socket`: no WebSocket can be made of this address and token. Tried again.
  * - `listener`: a listener of `event` threw or rejected. The next event goes to it all the same.
+ * - `sync`: thrown by `sync`: the messaging service refused (`status`), or could not be reached (`status` 0).
  */
 export type ErrorCode =
   | "disconnected"
@@ -63,15 +64,22 @@ export type ErrorCode =
   | "closed"
   | "protocol"
   | "socket"
-  | "listener";
+  | "listener"
+  | "sync";
 
 export class TidingsError extends Error {
-  constructor(code: ErrorCode, message: string, more?: { cause?: unknown; fatal?: boolean; closeCode?: number });
+  constructor(
+    code: ErrorCode,
+    message: string,
+    more?: { cause?: unknown; fatal?: boolean; closeCode?: number; status?: number },
+  );
   override readonly name: string;
   readonly code: ErrorCode;
   /** The client has stopped. If not, the error is for information. */
   readonly fatal: boolean;
   readonly closeCode: number | undefined;
+  /** HTTP status, of `sync`. */
+  readonly status: number | undefined;
 }
 
 /** What the client needs of a WebSocket constructor; that of the package `ws` will do. */
@@ -136,3 +144,44 @@ export interface Client<Event extends TidingsEvent = TidingsEvent> extends Async
 
 /** Connect, and stay connected until `close()` or a fatal error. */
 export function connect<Event extends TidingsEvent = TidingsEvent>(options: ClientOptions): Client<Event>;
+
+export interface SyncOptions {
+  /** Of the messaging service. Without a path it is `/v1.0/sync`. */
+  url: string | URL;
+  /** A JWT, or a function that gets one; called for each page. */
+  token: string | (() => string | Promise<string>);
+  /** `next` of the last page, at an earlier time. Without it: the account's present state. */
+  since?: string | null | undefined;
+  /** Of a whole state: so many newest messages of each chat, 0 to 20; 1 if not given. */
+  preview?: number;
+  /** Hand `resync.signal` through. */
+  signal?: AbortSignal;
+  /** Default: `globalThis.fetch`. */
+  fetch?: typeof globalThis.fetch;
+}
+
+/** A part of what was missed, as the service sent it. Updates apply by chat and update id, all else is state. */
+export interface SyncPage {
+  /** Those that changed, whole. */
+  readonly chats: any[];
+  /** Ids of chats that are no more, or not the account's any more. */
+  readonly removed: string[];
+  /** By chat, then by update id. Some may be known already. */
+  readonly updates: any[];
+  readonly marks: any[];
+  /** Those whose names changed. */
+  readonly users: any[];
+  /** Save it once all pages are dealt with: the next time's `since`. */
+  readonly next: string;
+  readonly more: boolean;
+  /** Of the account's state from the beginning: what is not in these pages is no more. Also when `since` was unknown. */
+  readonly whole: boolean;
+}
+
+/**
+ * All that the account missed since an earlier `next`, page by page: for `onResync`, which is called again if this
+ * fails, and for the start of a program. What happens meanwhile may be both in a page and among the client's events.
+ *
+ * @throws {TidingsError} `sync`. Nothing is tried again here.
+ */
+export function sync(options: SyncOptions): AsyncGenerator<SyncPage, void, undefined>;

@@ -5,6 +5,7 @@ async with connect("wss://gateway.example", token=get_token) as client:
         print(event.type, event.data)
 """
 
+from tidings_client.catching_up import Page, sync
 from tidings_client.client import Client, OnResync, connect
 from tidings_client.errors import (
     Disconnected,
@@ -12,6 +13,7 @@ from tidings_client.errors import (
     InvalidState,
     ProtocolViolation,
     Refused,
+    SyncFailed,
     TidingsClientError,
     TokenRefused,
 )
@@ -28,12 +30,15 @@ __all__ = [
     "InvalidPosition",
     "InvalidState",
     "OnResync",
+    "Page",
     "Position",
     "ProtocolViolation",
     "Refused",
     "Resync",
+    "SyncFailed",
     "TidingsClientError",
     "TokenRefused",
     "TokenSource",
     "connect",
+    "sync",
 ]

@@ -8,6 +8,8 @@
     ├── InvalidPosition       a saved position that no client wrote (also a ValueError)
     └── InvalidState          a bug of the caller (also an AssertionError)
 
+`SyncFailed` stands apart: raised in `on_resync` it stops nothing, the callback is called again.
+
 What passes by itself (a network, a node that goes, a limit that was reached) is no error: the client comes back.
 """
 
@@ -17,6 +19,7 @@ __all__ = [
     "InvalidState",
     "ProtocolViolation",
     "Refused",
+    "SyncFailed",
     "TidingsClientError",
     "TokenRefused",
 ]
@@ -80,3 +83,22 @@ class InvalidPosition(TidingsClientError, ValueError):
 
 class InvalidState(TidingsClientError, AssertionError):
     """A method was called when it must not be: a bug of the caller."""
+
+
+class SyncFailed(Exception):
+    """The messaging service gave no page.
+
+    Attributes:
+        status: HTTP status; 0 if it was not reached.
+        error: Short stable name of its answer, such as `unauthorized`, or `unreachable`, `not_a_page`; may be empty.
+        reason: One sentence for people; never the token.
+    """
+
+    def __init__(self, status: int, error: str = "", reason: str = "") -> None:
+        self.status = status
+        self.error = error
+        self.reason = reason
+        super().__init__(status, error, reason)
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, [str(self.status), self.error, self.reason and f"({self.reason})"]))
