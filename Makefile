@@ -6,10 +6,10 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-clients test-slow check lint bench chaos mutants fmt schemas docs lock clean
+.PHONY: help setup run test test-clients test-gateway test-messaging test-slow check lint bench bench-messaging chaos mutants fmt schemas docs lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install everything into .venv (part of all the others)
 
@@ -20,7 +20,14 @@ test: lint test-clients ## every test but the slow ones; real Kafka, under 12 mi
 	$(PYTEST) -q tests/unit tests/property tests/contract tests/chaos tests/mutants -m "not slow" \
 		--cov=tidings --cov-branch --cov-report=json:.cache/coverage.json
 	$(BIN)/python -m tests.coverage_of_pure .cache/coverage.json
-	$(PYTEST) tests/integration -m "not slow"
+	@# Side by side: both wait for other processes most of the time.
+	@$(MAKE) --no-print-directory --output-sync=target -j2 test-gateway test-messaging
+
+test-gateway: $(STAMP) ## the gateway and the commands on real Kafka (part of test)
+	$(PYTEST) tests/integration --ignore=tests/integration/messaging -m "not slow"
+
+test-messaging: $(STAMP) ## the messaging service on real Postgres and Kafka (part of test)
+	$(PYTEST) tests/integration/messaging -m "not slow"
 
 test-clients: $(STAMP) ## the client libraries on their own: Python, JavaScript (Node 20 or newer) and its types (npm)
 	$(PYTEST) -q clients/python/tests
@@ -54,6 +61,9 @@ mutants: $(STAMP) ## break each guarantee once and see its test fail
 
 bench: $(STAMP) ## measure against the baseline; takes a while, wants a quiet machine
 	$(BIN)/tidings bench
+
+bench-messaging: $(STAMP) ## measure the messaging service; some two minutes, wants a quiet machine
+	$(BIN)/tidings bench --part messaging
 
 fmt: $(STAMP) ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --quiet .

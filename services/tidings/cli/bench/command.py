@@ -23,7 +23,7 @@ _QUICK = {
     "rounds": 1, "seconds": 1.0, "warm_up": 0.5, "idle_connections": (200,), "idle_seconds": 2.0, "connects": 200,
     "settle_s": 0.5, "patience_s": 2.0, "missed": ((1, 3), (200, 2)), "others": 300, "window_records": 2_000,
     "window_shapes": (Shape(50, 10, 500),), "window_connected": 10, "window_seconds": 1.0,
-    "window_fill_bytes": 200_000,
+    "window_fill_bytes": 200_000, "chats": 5, "relayed": 500, "synced_chats": 10,
 }  # fmt: skip
 _QUICK_SHAPE = Shape(100, 10, 100)
 
@@ -102,7 +102,8 @@ def bench(
 
     Deliveries per CPU-second of the process, latency from produce to client, loss, memory and CPU of idle connections,
     connects per second. Beside it, of the gateway alone: how long a resume takes, and what the window costs. Needs
-    some 70 minutes with all defaults, and a machine that does nothing else.
+    some 70 minutes with all defaults, and a machine that does nothing else. The messaging service has a part of its
+    own, which runs only when it is named.
 
     \b
     Examples:
@@ -110,6 +111,7 @@ def bench(
       tidings bench --part shapes --shape 1000x100@400 --rounds 3
       tidings bench --part idle --target gateway
       tidings bench --part resume --part window --markdown
+      tidings bench --part messaging
       tidings bench --part shapes --gateway-env TIDINGS_GATEWAY_LINGER_MS=0
     """
     floors = read_floor(floor) if check_floor else {}  # before the minutes, not after them

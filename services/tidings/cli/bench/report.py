@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tidings.cli.bench.idle import Connects, Idle
 from tidings.cli.bench.keeping import WindowCpu, WindowMemory
+from tidings.cli.bench.messaging import Messaging
 from tidings.cli.bench.resume import Resume, ResumeRate
 from tidings.cli.bench.summary import Compared
 from tidings.cli.bench.targets import GATEWAY
@@ -39,6 +40,7 @@ class Report:
     resume_rates: list[ResumeRate] = field(default_factory=list)
     window_memory: list[WindowMemory] = field(default_factory=list)
     window_cpu: list[WindowCpu] = field(default_factory=list)
+    messaging: list[Messaging] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Every round as it was measured, beside the medians' ratios."""
@@ -60,6 +62,7 @@ class Report:
             "resume_rates": [asdict(each) for each in self.resume_rates],
             "window_memory": [each.as_dict() for each in self.window_memory],
             "window_cpu": [each.as_dict() for each in self.window_cpu],
+            "messaging": [each.as_dict() for each in self.messaging],
         }
 
 
@@ -204,6 +207,16 @@ def window_cpu_rows(found: Sequence[WindowCpu]) -> Rows:
     return ["Shape", "Connected", "µs a record, window", "none", "Difference", "Records/s for 10 % of a core"], rows
 
 
+def messaging_rows(found: Sequence[Messaging]) -> Rows:
+    rows = [
+        [one.what, f"{one.count:,}", f"{one.per_s:,.0f}", f"{one.p50_ms:.1f}", f"{one.p99_ms:.1f}"]
+        for each in found
+        for one in each.timed
+    ]
+    rows += [["outbox into Kafka", "", f"{each.relayed_per_s:,.0f}", "", ""] for each in found]
+    return ["What", "Count", "Per second", "p50 ms", "p99 ms"], rows
+
+
 def _tables(report: Report) -> list[tuple[str, Rows, str]]:
     """Title, rows, and what has to be said with them."""
     others = {each.others for each in report.resumes}
@@ -240,6 +253,15 @@ def _tables(report: Report) -> list[tuple[str, Rows, str]]:
             "CPU of the gateway's process per record, with the default window (full, so that it drops what it takes)"
             " and with `TIDINGS_GATEWAY_WINDOW_BYTES=0`. The difference is the median of the rounds, in brackets the"
             " lowest and highest.",
+        ),
+        (
+            "Messaging",
+            messaging_rows(report.messaging),
+            "".join(
+                f"{each.postgres}; one process of the service, its relay included, used {each.cpu_ms_per_send:.2f} ms"
+                " of CPU per message while it took as many as it could."
+                for each in report.messaging
+            ),
         ),
     ]
     return [(title, rows, note) for title, rows, note in tables if rows[1]]

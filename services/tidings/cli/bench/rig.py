@@ -23,7 +23,7 @@ from tidings.kafka.topics import create
 
 __all__ = ["OUR_GATEWAY", "Options", "Part", "Rig", "TargetName"]
 
-Part = Literal["shapes", "idle", "connects", "resume", "window"]
+Part = Literal["shapes", "idle", "connects", "resume", "window", "messaging"]
 TargetName = Literal["gateway", "baseline"]
 
 OUR_GATEWAY = shlex.join([sys.executable, "-m", "tidings.cli", "gateway"])
@@ -53,6 +53,10 @@ class Options:
     window_seconds: float = 15.0
     window_fill_bytes: int = 72_000_000
     """What is sent before CPU is measured: more than the default window keeps, so that it drops as much as it takes."""
+    chats: int = 100
+    """Of the messaging part, with ten members each."""
+    relayed: int = 50_000
+    synced_chats: int = 1_000
     seed: int = 1
     engine: Literal["auto", "native", "python"] = "auto"
     gateway_command: str = OUR_GATEWAY
@@ -72,6 +76,10 @@ class Rig:
         self.directory = directory
         self.say = say
         self._signers = {"HS256": Signer.new("HS256"), "RS256": Signer.new("RS256")}
+
+    def signer(self, algorithm: Literal["HS256", "RS256"]) -> Signer:
+        """The key of all targets with that algorithm."""
+        return self._signers[algorithm]
 
     @contextlib.contextmanager
     def topics(self) -> Iterator[TopicSettings]:

@@ -10,6 +10,7 @@ from tidings.cli.bench import machine
 from tidings.cli.bench.engines import build_native
 from tidings.cli.bench.idle import measure_connects, measure_idle
 from tidings.cli.bench.measure import EngineName, LoadClient, Round, measure
+from tidings.cli.bench.messaging import measure_messaging
 from tidings.cli.bench.processes import BenchFault
 from tidings.cli.bench.replays import resume_part, window_part
 from tidings.cli.bench.report import Report
@@ -119,6 +120,7 @@ def run(options: Options, say: Callable[[str], None]) -> Report:
             "connects": bench.connects,
             "resume": partial(resume_part, bench),
             "window": partial(window_part, bench),
+            "messaging": lambda report: report.messaging.append(measure_messaging(bench)),
         }
         for part in options.parts:
             parts[part](report)

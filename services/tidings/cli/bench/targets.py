@@ -16,7 +16,7 @@ from tidings.cli.bench.handshakes import Wanted
 from tidings.cli.bench.processes import Child, cpu_s, free_port, module, rss_bytes
 from tidings.cli.bench.tokens import Signer
 
-__all__ = ["GATEWAY", "Histogram", "Target", "baseline", "gateway", "measured_s"]
+__all__ = ["GATEWAY", "Histogram", "Target", "baseline", "gateway", "measured_s", "wait_ready"]
 
 GATEWAY = "gateway"
 READY_S = 60.0
@@ -117,11 +117,12 @@ def gateway(
     }
     tokens = dict(zip(people, signer.tokens(people), strict=True))
     with Child(GATEWAY, shlex.split(command), directory / "gateway.log", env) as child:
-        _wait_ready(child, admin)
+        wait_ready(child, admin)
         yield Target(GATEWAY, child, port, admin, tokens)
 
 
-def _wait_ready(child: Child, admin: int) -> None:
+def wait_ready(child: Child, admin: int) -> None:
+    """Until the admin port says ready. Raises: BenchFault."""
     deadline = time.monotonic() + READY_S
     while True:
         child.drain()
