@@ -151,7 +151,7 @@ async def test_the_topic_made_anew_has_outgrown_the_old_one(cluster: ApacheKafka
             device.go_offline()
         for node in own.nodes:
             node.freeze()
-        await asyncio.sleep(1)  # a fetch that the brokers still hold might be answered from either log
+        await asyncio.sleep(3)  # a fetch that the brokers still hold might be answered from either log
         await replace_topic(own)
         await send(own, 400)
         for node in own.nodes:
