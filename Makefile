@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-clients test-gateway test-messaging test-slow check lint bench bench-messaging chaos mutants fmt schemas docs lock clean
+.PHONY: help setup run test test-clients test-gateway test-others test-messaging test-slow \
+	check lint bench bench-messaging chaos mutants fmt schemas docs lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,15 +17,20 @@ setup: $(STAMP) ## install everything into .venv (part of all the others)
 run: $(STAMP) ## run the whole system here until Ctrl-C (= tidings up)
 	@exec $(BIN)/tidings up
 
-test: lint test-clients ## every test but the slow ones; real Kafka, under 12 minutes
+test: lint ## every test but the slow ones; real Kafka and Postgres, under 12 minutes
 	$(PYTEST) -q tests/unit tests/property tests/contract tests/chaos tests/mutants -m "not slow" \
 		--cov=tidings --cov-branch --cov-report=json:.cache/coverage.json
 	$(BIN)/python -m tests.coverage_of_pure .cache/coverage.json
 	@# Side by side: both wait for other processes most of the time.
-	@$(MAKE) --no-print-directory --output-sync=target -j2 test-gateway test-messaging
+	@$(MAKE) --no-print-directory --output-sync=target -j2 test-gateway test-others
 
-test-gateway: $(STAMP) ## the gateway and the commands on real Kafka (part of test)
-	$(PYTEST) tests/integration --ignore=tests/integration/messaging -m "not slow"
+COMMANDS := $(addprefix tests/integration/test_,bench_smoke.py cli.py client_js.py client_python.py page.py postgres.py up.py)
+
+test-gateway: $(STAMP) ## the gateway on real Kafka (part of test)
+	$(PYTEST) tests/integration --ignore=tests/integration/messaging $(addprefix --ignore=,$(COMMANDS)) -m "not slow"
+
+test-others: test-clients test-messaging ## the commands, the clients and the messaging service (part of test)
+	$(PYTEST) $(COMMANDS) -m "not slow"
 
 test-messaging: $(STAMP) ## the messaging service on real Postgres and Kafka (part of test)
 	$(PYTEST) tests/integration/messaging -m "not slow"

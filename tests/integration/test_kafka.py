@@ -386,7 +386,8 @@ async def test_a_record_of_nearly_1_mib_reaches_1000_receivers(
     kafka: Broker, topics: TopicSettings, gateway: GatewayFactory
 ) -> None:
     raise_file_limit()
-    node = gateway()
+    # Together it is a gigabyte: how soon the clients read it must not decide whether the node has to let one go.
+    node = gateway(max_unsent_total_bytes=2 << 30)
     users = [f"user-{number}" for number in range(1000)]
     (value,) = numbered([7], *users)
     (value,) = numbered([7], *users, filling="y" * (MAX_VALUE_BYTES - len(value)))
