@@ -18,7 +18,7 @@ __all__ = ["MAX_CHATS", "MAX_LISTED_MEMBERS", "MAX_UPDATES", "Sync"]
 
 MAX_UPDATES: Final = 500
 """Of one page."""
-MAX_CHATS: Final = 500
+MAX_CHATS: Final = 250
 """Of one page."""
 MAX_LISTED_MEMBERS: Final = 50
 """In larger groups a page tells the marks of the account only, and no names: both would be as many as the members."""
@@ -48,7 +48,7 @@ class Sync:
         Raises:
             InvalidInput: `invalid_since`: not a token, of another database, or of one that was set back since: begin
                 without. `invalid_query_param`: `preview`.
-        Cost: in a page of 500 chats about twelve queries.
+        Cost: in a page of 250 chats about twelve queries.
         """
         if not 0 <= preview <= MAX_PREVIEW:
             raise InvalidInput("invalid_query_param", f"preview: 0 to {MAX_PREVIEW}")
