@@ -24,13 +24,10 @@ test: lint ## every test but the slow ones; real Kafka and Postgres, under 12 mi
 	@# Side by side: both wait for other processes most of the time.
 	@$(MAKE) --no-print-directory --output-sync=target -j2 test-gateway test-others
 
-COMMANDS := $(addprefix tests/integration/test_,bench_smoke.py cli.py client_js.py client_python.py page.py postgres.py up.py)
+test-gateway: $(STAMP) ## the gateway and the commands on real Kafka (part of test)
+	$(PYTEST) tests/integration --ignore=tests/integration/messaging -m "not slow"
 
-test-gateway: $(STAMP) ## the gateway on real Kafka (part of test)
-	$(PYTEST) tests/integration --ignore=tests/integration/messaging $(addprefix --ignore=,$(COMMANDS)) -m "not slow"
-
-test-others: test-clients test-messaging ## the commands, the clients and the messaging service (part of test)
-	$(PYTEST) $(COMMANDS) -m "not slow"
+test-others: test-clients test-messaging ## the client libraries and the messaging service (part of test)
 
 test-messaging: $(STAMP) ## the messaging service on real Postgres and Kafka (part of test)
 	$(PYTEST) tests/integration/messaging -m "not slow"
