@@ -1,5 +1,6 @@
 """Where reading goes on when the position is not in the log any more; the cluster is a fake, so no broker is needed."""
 
+import asyncio
 import math
 import time
 from collections.abc import Sequence
@@ -170,13 +171,21 @@ def batch(offset: int) -> bytes:
     return offset.to_bytes(8, "big") + bytes(builder.build())[8:]
 
 
-async def fetched(*answers: bytes | int, replaced: list[bool | None], silence_s: float = 0.0) -> tuple[int, int]:
+async def fetched(
+    *answers: bytes | int,
+    replaced: list[bool | None],
+    silence_s: float = 0.0,
+    between_s: float = 0.0,
+    hangs: bool = False,
+) -> tuple[int, int]:
     """How many records were believed, and how often somebody was asked whether the topic is another one."""
     asked = 0
 
     async def ask() -> bool | None:
         nonlocal asked
         asked += 1
+        if hangs:
+            await asyncio.sleep(10)
         answer = replaced.pop(0)
         if answer:
             source._epoch += 1  # as `start_anew` does
@@ -190,12 +199,14 @@ async def fetched(*answers: bytes | int, replaced: list[bool | None], silence_s:
     believed = 0
     for _ in answers:
         believed += len(await source._fetch(1, [PARTITION]) or ())
+        await asyncio.sleep(between_s)
     return believed, asked
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidings.kafka.source._RETRY_S", 0.0)
+    monkeypatch.setattr("tidings.kafka.source._TOLD_WITHIN_S", 0.02)
 
 
 async def test_records_of_a_partition_that_was_away_are_believed_once_its_topic_is_known_to_be_the_same() -> None:
@@ -214,5 +225,13 @@ async def test_a_node_at_work_asks_nobody() -> None:
     assert await fetched(batch(5), batch(6), replaced=[], silence_s=0.6) == (2, 0)
 
 
-async def test_where_nobody_can_tell_it_is_believed_and_asked_again() -> None:
-    assert await fetched(UNKNOWN_TOPIC, batch(5), batch(6), batch(7), replaced=[None, False]) == (3, 2)
+async def test_where_nobody_can_tell_it_is_believed_and_asked_again_but_not_for_every_fetch() -> None:
+    answers = (UNKNOWN_TOPIC, batch(5), batch(6), batch(7))
+    assert await fetched(*answers, replaced=[None]) == (3, 1)
+    assert await fetched(*answers, replaced=[None, False], between_s=0.03) == (3, 2)
+
+
+async def test_records_wait_only_so_long_for_an_answer_that_does_not_come() -> None:
+    began = time.monotonic()
+    assert await fetched(UNKNOWN_TOPIC, batch(5), batch(6), replaced=[], hangs=True) == (2, 1)
+    assert time.monotonic() - began < 1

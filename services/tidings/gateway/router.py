@@ -45,7 +45,7 @@ class Subscriber(Member, Protocol):
         """The frames of the batch under way, in order."""
 
     def send(self, frame: bytes) -> None:
-        """Write one frame, of a batch that holds nothing else for anybody."""
+        """Write one frame, of a batch that holds nothing else for this connection."""
 
     @property
     def session_id(self) -> str: ...
@@ -114,13 +114,13 @@ class Routed:
     def write(self) -> None:
         """Give every connection its frames, in one write each.
 
-        Cost: per delivery an append, besides the writes; without that where the batch holds one frame, as most do on a
+        Cost: per delivery an append, besides the writes; without that where the batch holds one record, as most do on a
         node at ease.
         """
-        if len(self.sendings) == 1:
-            frame, subscribers = self.sendings[0]
-            for subscriber in subscribers:
-                subscriber.send(frame)
+        if len(self.timestamps_ms) == 1:  # a frame for each encoding, and no connection has two of those
+            for frame, subscribers in self.sendings:
+                for subscriber in subscribers:
+                    subscriber.send(frame)
             return
         # This runs once per delivery and is most of what a delivery costs in Python: all that can be is done in C.
         touched: set[Subscriber] = set()

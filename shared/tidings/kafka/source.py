@@ -5,6 +5,7 @@ Built on aiokafka's connections, metadata and record parser, not on its `AIOKafk
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -32,6 +33,8 @@ _STUCK_FETCHES: Final = 10
 _UNSEEN_S: Final = 1.0
 """Brokers answer a fetch within 0.5 s. After a longer silence, as of a process that was frozen, what happened meanwhile
 is not known."""
+_TOLD_WITHIN_S: Final = 2.0
+"""So long records wait at most, and so often at most, for an answer about their topic that does not come."""
 _CLOCKS_APART_MS: Final = 5_000
 _LAST_BATCH_BYTES: Final = 4_096
 """A larger batch comes whole all the same."""
@@ -125,6 +128,7 @@ class RecordSource:
         self._sessions: dict[int, FetchSession] = {}
         self._stuck: dict[Partition, int] = {}
         self._doubted: set[Partition] = set()
+        self._ask_from = 0.0
         self._answered_at: dict[int, float] = {}
         self._last_ms: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
@@ -390,15 +394,29 @@ class RecordSource:
     async def _settle_doubts(self, response: Any) -> None:
         """Records of a partition that was away may be those of another topic of the same name.
 
-        Asked once there are some: a topic that is there again with the id it had was never gone.
+        Asked once there are some: a topic that is there again with the id it had was never gone. Where nobody can tell
+        they are believed, and it is asked again later: no fetch waits for brokers that only answer fetches.
         """
+        if self._replaced is None:
+            self._doubted.clear()
+            return
+        if time.monotonic() < self._ask_from:
+            return
         came = {
             partition
             for topic, answers in response.topics
             for number, error_code, *_, data in answers
             if data and not error_code and (partition := Partition(topic, number)) in self._doubted
         }
-        if came and (self._replaced is None or await self._replaced() is not None):
+        if not came:
+            return
+        answer = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_TOLD_WITHIN_S):
+                answer = await self._replaced()
+        if answer is None:
+            self._ask_from = time.monotonic() + _TOLD_WITHIN_S
+        else:
             self._doubted -= came
 
     def _decode(self, partition: Partition, data: bytes, aborted: Any, end: int) -> Fetched | None:
