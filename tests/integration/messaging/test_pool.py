@@ -55,3 +55,19 @@ async def test_a_server_that_is_away_is_told_without_the_password() -> None:
     with pytest.raises(DatabaseUnavailable) as caught:
         await open_pool(PostgresSettings(dsn=dsn))
     assert "hunter2" not in str(caught.value)
+
+
+async def test_work_that_postgres_turns_away_again_and_again_is_given_up_as_a_server_too_busy(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidings.messaging.store.database._RETRY_S", 0.0)
+    tries = 0
+
+    async def work(_: object) -> None:
+        nonlocal tries
+        tries += 1
+        raise asyncpg.DeadlockDetectedError("deadlock detected")
+
+    with pytest.raises(DatabaseUnavailable, match="5 times in a row"):
+        await database.run(work)
+    assert tries == 5

@@ -53,7 +53,8 @@ class Database:
         The work may be called again from its beginning if Postgres had to choose between transactions.
 
         Raises:
-            DatabaseUnavailable: Postgres did not answer; whether it committed is then not known.
+            DatabaseUnavailable: Postgres did not answer, and whether it committed is then not known; or it chose others
+                again and again.
             Exception: Whatever the work raises; nothing of it is kept.
         """
         for attempt in range(1, _ATTEMPTS + 1):
@@ -66,9 +67,9 @@ class Database:
                     if shards:
                         self._wake(shards)
                     return result
-            except _AGAIN:
+            except _AGAIN as error:
                 if attempt == _ATTEMPTS:
-                    raise
+                    raise DatabaseUnavailable(f"{attempt} times in a row: {error}") from error
                 await asyncio.sleep(_RETRY_S * attempt * (0.5 + random.random()))  # noqa: S311 - jitter
         raise AssertionError("unreachable")
 
