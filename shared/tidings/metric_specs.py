@@ -26,6 +26,7 @@ CounterName = Literal[
     "tidings_jwks_fetches_total",
     "tidings_messaging_requests_total",
     "tidings_messaging_refused_total",
+    "tidings_messaging_signals_dropped_total",
     "tidings_relay_records_total",
     "tidings_relay_failures_total",
     "tidings_dead_letters_total",
@@ -267,6 +268,12 @@ _TABLE: Final = (
         ("reason",),
         runbook="One user over the rate: a client that loops. Many: raise `TIDINGS_MESSAGING_MAX_REQUESTS_PER_S`."
         " `unavailable`: Postgres is slower than `TIDINGS_POSTGRES_*_TIMEOUT_S`, or the pool too small.",
+    ),
+    Spec(
+        "tidings_messaging_signals_dropped_total",
+        "Signals (typing) that never left: Kafka did not take them within 5 s, or too many waited.",
+        runbook="Rises with every outage of Kafka and harms nobody. With Kafka up: the topic `signals` is missing"
+        " (`tidings topics check`).",
     ),
     Spec(
         "tidings_messaging_ready",

@@ -191,7 +191,7 @@ class Messaging:
         )
         await relay.start()
         self._stack.push_async_callback(relay.stop, settings.drain_s)
-        signals = SignalProducer(self._kafka, self._topics.signals)
+        signals = SignalProducer(self._kafka, self._topics.signals, self.metrics)
         self._stack.push_async_callback(asyncio.to_thread, signals.close)
         database = Database(pool, relay.wake, acquire_timeout_s=self._postgres.acquire_timeout_s)
         commands = Commands.on(database, Wire(settings.wire), signals)

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException, Producer
 from tidings.config import KafkaSettings
 from tidings.contract.parts import split
 from tidings.kafka.connection import librdkafka_options
+from tidings.metrics import Metrics
 
 __all__ = ["SignalProducer"]
 
@@ -21,10 +22,10 @@ _CLOSE_S: Final = 1.0
 class SignalProducer:
     """A producer that never makes anybody wait. At most 10,000 records or 16 MiB wait for Kafka, each at most 5 s."""
 
-    def __init__(self, kafka: KafkaSettings, topic: str) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, metrics: Metrics) -> None:
         """Connects in the background."""
         self._topic = topic
-        self._dropped = 0
+        self._dropped = metrics.counter("tidings_messaging_signals_dropped_total")
         self._producer: Any = Producer(
             {
                 **librdkafka_options(kafka),
@@ -39,11 +40,6 @@ class SignalProducer:
             },
             logger=_Silent(),
         )
-
-    @property
-    def dropped(self) -> int:
-        """How many records never left, since the start."""
-        return self._dropped
 
     def send(
         self,
@@ -63,7 +59,7 @@ class SignalProducer:
             for part in split(receivers, type, data, id="", context=context):
                 self._producer.produce(self._topic, key=key.encode(), value=part.value)
         except (BufferError, KafkaException):
-            self._dropped += 1
+            self._dropped.inc()
             return False
         return True
 
@@ -73,7 +69,7 @@ class SignalProducer:
         self._producer.purge()
 
     def _undelivered(self, error: object, message: object) -> None:
-        self._dropped += 1
+        self._dropped.inc()
 
 
 class _Silent:

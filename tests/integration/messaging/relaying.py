@@ -35,7 +35,9 @@ async def change(database: Database, chat: UUID, *, times: int = 1, filling: str
     async def work(unit: Unit) -> None:
         await unit.lock_chat(chat)
         for _ in range(times):
-            number, _ = await unit.next_update(chat)
+            number = await unit.connection.fetchval(
+                "UPDATE chats SET last_update_id = last_update_id + 1 WHERE id = $1 RETURNING last_update_id", chat
+            )
             unit.emit(
                 Modification(
                     chat_id=chat, type="update", receivers=["ann"], data={"n": number, "f": filling}, context={}

@@ -37,7 +37,12 @@ async def write(database: Database, chat: UUID, sender: str, *texts: str) -> lis
         await unit.lock_chat(chat)
         ids = []
         for text in texts:
-            update_id, message_no = await unit.next_update(chat, message=True)
+            update_id, message_no = await unit.connection.fetchrow(
+                "UPDATE chats SET last_update_id = last_update_id + 1, last_message_no = last_message_no + 1,"
+                " last_message_at = now(), changed = pg_current_xact_id()"
+                " WHERE id = $1 RETURNING last_update_id, last_message_no",
+                chat,
+            )
             await unit.connection.execute(
                 "INSERT INTO updates (chat_id, update_id, type, sender_id) VALUES ($1, $2, 'text_message', $3)",
                 chat,

@@ -11,6 +11,7 @@ from tidings.contract.record import decode
 from tidings.kafka.ladder import Broker
 from tidings.messaging import signals
 from tidings.messaging.signals import SignalProducer
+from tidings.metrics import Metrics
 
 CONTEXT = {"at_us": 1}
 
@@ -19,6 +20,15 @@ CONTEXT = {"at_us": 1}
 def nowhere(free_port: Any) -> KafkaSettings:
     """A Kafka that does not answer."""
     return KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def dropped(metrics: Metrics) -> float:
+    return metrics.value("tidings_messaging_signals_dropped_total")
 
 
 def arrived(kafka: Broker, topics: TopicSettings, count: int) -> list[Stored]:
@@ -30,8 +40,8 @@ def arrived(kafka: Broker, topics: TopicSettings, count: int) -> list[Stored]:
     return found
 
 
-def test_a_signal_arrives_with_its_key_and_its_context(kafka: Broker, topics: TopicSettings) -> None:
-    producer = SignalProducer(kafka.settings, topics.signals)
+def test_a_signal_arrives_with_its_key_and_its_context(kafka: Broker, topics: TopicSettings, metrics: Metrics) -> None:
+    producer = SignalProducer(kafka.settings, topics.signals, metrics)
     assert producer.send("chat-1", ["bob"], "typing", {"user_id": "alice"}, CONTEXT)
     assert producer.send("chat-1", [], "typing", {"user_id": "alice"}, CONTEXT), "nobody to tell"
     (stored,) = arrived(kafka, topics, 1)
@@ -40,11 +50,11 @@ def test_a_signal_arrives_with_its_key_and_its_context(kafka: Broker, topics: To
     assert stored.value is not None
     record = decode(stored.value)
     assert (list(record.receivers), record.type, bytes(record.data)) == (["bob"], "typing", b'{"user_id":"alice"}')
-    assert producer.dropped == 0
+    assert dropped(metrics) == 0
 
 
-def test_a_chats_signals_lie_in_one_partition(kafka: Broker, topics: TopicSettings) -> None:
-    producer = SignalProducer(kafka.settings, topics.signals)
+def test_a_chats_signals_lie_in_one_partition(kafka: Broker, topics: TopicSettings, metrics: Metrics) -> None:
+    producer = SignalProducer(kafka.settings, topics.signals, metrics)
     keys = [f"chat-{number}" for number in range(20)]
     for key in keys * 2:
         assert producer.send(key, ["bob"], "typing", {}, CONTEXT)
@@ -58,28 +68,28 @@ def test_a_chats_signals_lie_in_one_partition(kafka: Broker, topics: TopicSettin
 
 
 def test_while_kafka_is_away_signals_are_dropped_and_nobody_waits(
-    nowhere: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+    nowhere: KafkaSettings, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
 ) -> None:
     monkeypatch.setattr(signals, "_MAX_WAITING", 50)
-    producer = SignalProducer(nowhere, "signals")
+    producer = SignalProducer(nowhere, "signals", metrics)
     begin = time.monotonic()
     sent = [producer.send("chat-1", ["bob"], "typing", {}, CONTEXT) for _ in range(200)]
     assert time.monotonic() - begin < 1
-    assert (sent.count(True), producer.dropped) == (50, 150)
+    assert (sent.count(True), dropped(metrics)) == (50, 150)
     begin = time.monotonic()
     producer.close()
     assert time.monotonic() - begin < 3
 
 
 def test_an_old_signal_is_not_sent_when_kafka_comes_back(
-    nowhere: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+    nowhere: KafkaSettings, monkeypatch: pytest.MonkeyPatch, metrics: Metrics
 ) -> None:
     monkeypatch.setattr(signals, "_WORTH_MS", 300)
-    producer = SignalProducer(nowhere, "signals")
+    producer = SignalProducer(nowhere, "signals", metrics)
     assert producer.send("chat-1", ["bob"], "typing", {}, CONTEXT)
     deadline = time.monotonic() + 10
-    while not producer.dropped and time.monotonic() < deadline:
+    while not dropped(metrics) and time.monotonic() < deadline:
         time.sleep(0.1)
         producer.send("chat-1", [], "typing", {}, CONTEXT)
-    assert producer.dropped == 1
+    assert dropped(metrics) == 1
     producer.close()

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from tidings.messaging.context import chat_context
-from tidings.messaging.domain.model import Actor, Chat, Member
+from tidings.messaging.domain.model import Actor, Chat, Member, UpdateType
 from tidings.messaging.domain.modification import Modification
-from tidings.messaging.store.chats import insert_action_log
 from tidings.messaging.store.unit import Unit
+from tidings.messaging.store.updates import add_update
 from tidings.messaging.wire import Wire, update_data
 
 __all__ = ["log_action", "tell"]
@@ -50,6 +50,9 @@ async def log_action(unit: Unit, chat: Chat, actor: Actor, who: Member, wire: Wi
     Returns:
         The chat with the update's id as its newest.
     """
-    update = await insert_action_log(unit, chat.id, actor.id, {"action": action, **more})
+    assert unit.now is not None
+    update = await add_update(
+        unit.connection, chat.id, UpdateType.ACTION_LOG, actor.id, unit.now, content={"action": action, **more}
+    )
     tell(unit, chat, actor, who, "update", update_data(update, wire))
     return msgspec.structs.replace(chat, last_update_id=update.update_id)

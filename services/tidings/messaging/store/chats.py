@@ -3,12 +3,12 @@
 import os
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
-from tidings.messaging.domain.model import Chat, Kind, Update, UpdateType
+from tidings.messaging.domain.model import Chat, Kind, Update
 from tidings.messaging.store.database import Connection
 from tidings.messaging.store.members import ensure_users, insert_members, members_of
 from tidings.messaging.store.reading import UPDATE_COLUMNS, VISIBLE, updates_of
@@ -19,7 +19,6 @@ __all__ = [
     "chats_of",
     "delete_chat",
     "find_chat",
-    "insert_action_log",
     "insert_chat",
     "previews_of",
     "set_expiration",
@@ -36,22 +35,18 @@ RETURNING {CHAT_COLUMNS}
 
 # A deleted chat gives its pair back: the two may begin a new one.
 _DELETE: Final = """
-UPDATE chats SET deleted_at = now(), deleted_by = $2, pair = NULL, changed = pg_current_xact_id(), updated_at = now()
+UPDATE chats SET deleted_at = $3, deleted_by = $2, pair = NULL, changed = pg_current_xact_id(), updated_at = $3
 WHERE id = $1
 """
 
 _SET_INFO: Final = """
-UPDATE chats SET name = $2, description = $3, changed = pg_current_xact_id(), updated_at = now() WHERE id = $1
+UPDATE chats SET name = $2, description = $3, changed = pg_current_xact_id(), updated_at = $4 WHERE id = $1
 """
 
-_SET_PHOTO: Final = "UPDATE chats SET photo = $2, changed = pg_current_xact_id(), updated_at = now() WHERE id = $1"
+_SET_PHOTO: Final = "UPDATE chats SET photo = $2, changed = pg_current_xact_id(), updated_at = $3 WHERE id = $1"
 
 _SET_EXPIRATION: Final = """
-UPDATE chats SET expiration_s = $2, changed = pg_current_xact_id(), updated_at = now() WHERE id = $1
-"""
-
-_INSERT_ACTION_LOG: Final = """
-INSERT INTO updates (chat_id, update_id, type, sender_id, content) VALUES ($1, $2, 'action_log', $3, $4::text::jsonb)
+UPDATE chats SET expiration_s = $2, changed = pg_current_xact_id(), updated_at = $3 WHERE id = $1
 """
 
 _FIND: Final = f"""
@@ -113,37 +108,22 @@ async def insert_chat(
 
 async def delete_chat(unit: Unit, chat_id: UUID, user: str) -> None:
     """End it for all. Its rows stay, so that devices that were away learn of it."""
-    await unit.connection.execute(_DELETE, chat_id, user)
+    await unit.connection.execute(_DELETE, chat_id, user, unit.now)
 
 
 async def set_info(unit: Unit, chat_id: UUID, name: str, description: str) -> None:
     """A group's name and description."""
-    await unit.connection.execute(_SET_INFO, chat_id, name, description)
+    await unit.connection.execute(_SET_INFO, chat_id, name, description, unit.now)
 
 
 async def set_photo(unit: Unit, chat_id: UUID, url: str) -> None:
     """A group's photo; "" for none."""
-    await unit.connection.execute(_SET_PHOTO, chat_id, url)
+    await unit.connection.execute(_SET_PHOTO, chat_id, url, unit.now)
 
 
 async def set_expiration(unit: Unit, chat_id: UUID, expiration_s: int | None) -> None:
     """After which time what is written from now on ends; None: never."""
-    await unit.connection.execute(_SET_EXPIRATION, chat_id, expiration_s)
-
-
-async def insert_action_log(unit: Unit, chat_id: UUID, sender: str, content: dict[str, Any]) -> Update:
-    """Note in the chat's own sequence that something happened to the chat itself."""
-    assert unit.now is not None
-    update_id, _ = await unit.next_update(chat_id)
-    await unit.connection.execute(_INSERT_ACTION_LOG, chat_id, update_id, sender, msgspec.json.encode(content).decode())
-    return Update(
-        chat_id=chat_id,
-        update_id=update_id,
-        type=UpdateType.ACTION_LOG,
-        sender_id=sender,
-        created_at=unit.now,
-        content=content,
-    )
+    await unit.connection.execute(_SET_EXPIRATION, chat_id, expiration_s, unit.now)
 
 
 async def find_chat(connection: Connection, chat_id: UUID, user: str) -> Chat | None:

@@ -35,13 +35,6 @@ _CHANGED = (
     "UPDATE chats SET changed = pg_current_xact_id(), updated_at = coalesce($2::timestamptz, now()) WHERE id = $1"
 )
 
-_NEXT_UPDATE = """
-UPDATE chats SET last_update_id = last_update_id + 1, last_message_no = last_message_no + $2::int,
-  last_message_at = CASE WHEN $2::int > 0 THEN coalesce($3::timestamptz, now()) ELSE last_message_at END,
-  changed = pg_current_xact_id(), updated_at = coalesce($3::timestamptz, now())
-WHERE id = $1 RETURNING last_update_id, last_message_no
-"""
-
 
 class Unit:
     """The transaction under way. Emitted modifications reach the outbox in order, at its end.
@@ -68,16 +61,6 @@ class Unit:
         self.now = row["at"]
         # After the lock: a statement of its own sees what the one before us committed.
         return chat_of(row, await self.connection.fetch(MEMBERS, chat_id))
-
-    async def next_update(self, chat_id: UUID, *, message: bool = False) -> tuple[int, int]:
-        """Take the chat's next update id (and with `message` the next message number); gap-free, undone by a rollback.
-
-        Returns:
-            The update id, and the chat's newest message number.
-        """
-        row = await self.connection.fetchrow(_NEXT_UPDATE, chat_id, int(message), self.now)
-        assert row is not None
-        return row["last_update_id"], row["last_message_no"]
 
     async def touch_chat(self, chat_id: UUID) -> None:
         """Note that the chat changed without a new update: `/sync` shows it."""

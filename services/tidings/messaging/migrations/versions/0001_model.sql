@@ -91,7 +91,7 @@ CREATE INDEX idempotency_age ON idempotency (created_at);
 
 CREATE TABLE outbox (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,   -- taken under the chat's row lock: commit order per chat
-  shard smallint NOT NULL, topic text NOT NULL DEFAULT 'modifications', key text NOT NULL, event_id text NOT NULL,
+  shard smallint NOT NULL, key text NOT NULL, event_id text NOT NULL,
   value bytea NOT NULL, created_at timestamptz NOT NULL DEFAULT clock_timestamp())
   WITH (toast_tuple_target = 8160);  -- rows live for milliseconds: compressing those over 2 KB cost half of the insert
 CREATE INDEX outbox_shard ON outbox (shard, id);
