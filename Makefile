@@ -25,17 +25,17 @@ test: lint ## every test but the slow ones; real Kafka and Postgres, under 12 mi
 	@$(MAKE) --no-print-directory --output-sync=target -j2 test-gateway test-others
 
 test-gateway: $(STAMP) ## the gateway and the commands on real Kafka (part of test)
-	$(PYTEST) tests/integration --ignore=tests/integration/messaging -m "not slow"
+	$(PYTEST) -q tests/integration --ignore=tests/integration/messaging -m "not slow"
 
 test-others: test-clients test-messaging ## the client libraries and the messaging service (part of test)
 
 test-messaging: $(STAMP) ## the messaging service on real Postgres and Kafka (part of test)
-	$(PYTEST) tests/integration/messaging -m "not slow"
+	$(PYTEST) -q tests/integration/messaging -m "not slow"
 
 test-clients: $(STAMP) ## the client libraries on their own: Python, JavaScript (Node 20 or newer) and its types (npm)
 	$(PYTEST) -q clients/python/tests
 	@if node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2> /dev/null; then \
-	  node --experimental-websocket --test clients/js/test/*.test.js; \
+	  node --experimental-websocket --test --test-reporter=spec clients/js/test/*.test.js; \
 	elif [ "$$CI" = true ]; then echo "test-clients: no Node 20 or newer"; exit 1; \
 	else echo "test-clients: JavaScript skipped, no Node 20 or newer"; fi
 	@if cd clients/js && { [ -x node_modules/.bin/tsc ] || npm ci --no-audit --no-fund --silent 2> /dev/null; }; then \

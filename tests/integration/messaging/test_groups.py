@@ -15,6 +15,7 @@ from tidings.messaging.commands.chats import Chats
 from tidings.messaging.commands.files import Files
 from tidings.messaging.commands.groups import Groups
 from tidings.messaging.commands.secrets import Secrets
+from tidings.messaging.commands.updates import Updates
 from tidings.messaging.domain.limits import MAX_MEMBERS_BYTES
 from tidings.messaging.domain.model import Actor, Kind
 from tidings.messaging.store.database import Database
@@ -177,6 +178,15 @@ async def test_all_are_told_the_new_name_and_then_read_of_it(
     assert await chats.get(BOB, group) == answer
     assert (answer["info"]["name"], answer["info"]["description"]) == ("new", "about")
     assert (await chats.get(BOB, group, last_update_id=True))["last_update_id"] == 1
+
+
+async def test_what_is_told_of_an_action_is_what_is_read_of_it_later(
+    database: Database, groups: Groups, group: UUID, kind: Kind
+) -> None:
+    await groups.set_info(ALICE, group, kind, "new", "about")
+    _, logged = await take_emitted(database)
+    read = await Updates(database, Wire.SEED).read(BOB, group, 1, 1)
+    assert read["updates"] == [logged.data], "its time too"
 
 
 async def test_a_new_description_alone_is_no_renaming(
