@@ -38,8 +38,8 @@ from tidings.messaging.http.limits import Rates
 from tidings.messaging.http.routes import Commands, all_routes
 from tidings.messaging.http.server import HttpServer
 from tidings.messaging.migrating import current
+from tidings.messaging.relay.carrier import Batching
 from tidings.messaging.relay.relay import Relay
-from tidings.messaging.relay.shard import Batching
 from tidings.messaging.signals import SignalProducer
 from tidings.messaging.store.database import Database, Pool
 from tidings.messaging.store.idempotency import Answers

@@ -10,12 +10,17 @@ import sys
 from typing import Any
 
 from tidings.config import KafkaSettings, TopicSettings, load
-from tidings.messaging.relay.producing import ShardProducer
+from tidings.messaging.relay.producing import TransactionalProducer
 from tidings.messaging.relay.relay import Relay
 from tidings.messaging.relay.rows import OutboxRows
 from tidings.metrics import Metrics
 
-OWNERS: dict[str, Any] = {"open": ShardProducer, "send": ShardProducer, "commit": ShardProducer, "delete": OutboxRows}
+OWNERS: dict[str, Any] = {
+    "open": TransactionalProducer,
+    "send": TransactionalProducer,
+    "commit": TransactionalProducer,
+    "delete": OutboxRows,
+}
 
 
 def fail_at(fate: str, when: str, step: str) -> None:

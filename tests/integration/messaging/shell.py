@@ -20,8 +20,7 @@ from tidings.messaging.http.idempotency import Keeper, Once
 from tidings.messaging.http.limits import Rates
 from tidings.messaging.http.replies import Reply, reply
 from tidings.messaging.http.routing import Handler, change, create, read, remove
-from tidings.messaging.store.idempotency import Stored
-from tidings.messaging.store.unit import Unit
+from tidings.messaging.store.answer import AnsweredBefore, Kept, Stored
 from tidings.tokens import TokenRules, issue, verify
 
 __all__ = ["CHAT", "MemoryKeeper", "key_set", "make_guard", "make_shell", "opened", "routes", "token"]
@@ -35,17 +34,18 @@ class MemoryKeeper:
     def __init__(self) -> None:
         self.kept: dict[tuple[str, str, str], Stored] = {}
 
-    async def keep(self, unit: Unit, user: str, path: str, key: str, stored: Stored) -> bool:  # noqa: ARG002, RUF100
-        return self.kept.setdefault((user, path, key), stored) is stored
+    def keep(self, answer: Kept) -> None:
+        """As `Unit.keep`, but what stands already is told at once."""
+        if self.kept.setdefault((answer.user, answer.path, answer.key), answer.stored) is not answer.stored:
+            raise AnsweredBefore
 
     async def find(self, user: str, path: str, key: str) -> Stored | None:
         return self.kept.get((user, path, key))
 
 
-def routes() -> list[Handler]:
-    """One of each form."""
+def routes(unit: Any) -> list[Handler]:
+    """One of each form; POSTs keep their answers in `unit`."""
     times = 0
-    unit: Any = None
 
     @create("/chat/personal", tag="Chats", body=NewPersonal("bob"), example={}, problems=("chat_already_exists",))
     async def begin(actor: Actor, once: Once, data: NewPersonal) -> Reply:
@@ -144,10 +144,11 @@ def make_shell(
     observe: Callable[[int, float], None] | None = None,
     **options: Any,
 ) -> Api:
+    memory = MemoryKeeper()
     return build(
-        routes() if handlers is None else handlers,
+        routes(memory) if handlers is None else handlers,
         guard=guard or make_guard(),
-        keeper=keeper or MemoryKeeper(),
+        keeper=keeper or memory,
         options=HttpOptions(**options),
         observe=observe,
     )

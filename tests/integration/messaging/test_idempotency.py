@@ -1,7 +1,6 @@
 """A POST takes effect once, however often and however close together it comes; on real Postgres."""
 
 import asyncio
-from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -15,8 +14,9 @@ from tidings.messaging.http.bodies import NewPersonal
 from tidings.messaging.http.idempotency import Once
 from tidings.messaging.http.replies import Reply
 from tidings.messaging.http.routing import Handler, create
+from tidings.messaging.store.answer import AnsweredBefore, Kept, Stored
 from tidings.messaging.store.database import Database
-from tidings.messaging.store.idempotency import Answers, Stored
+from tidings.messaging.store.idempotency import Answers
 from tidings.messaging.store.unit import Unit
 
 KEY = {"idempotency-key": "k"}
@@ -94,18 +94,36 @@ async def test_of_twenty_at_once_one_takes_effect_and_all_get_its_answer(databas
     assert await users(database) == 1
 
 
-async def test_a_repeat_waits_for_the_first_that_is_under_way(database: Database) -> None:
+async def test_of_two_under_way_one_takes_effect_whichever_commits_first(database: Database) -> None:
     hold = asyncio.Event()
     first_shell = make_shell(inserting(database, hold=hold), keeper=Answers(database))
     other_process = make_shell(inserting(database), keeper=Answers(database))
     async with opened(first_shell) as one, opened(other_process) as two:
         first = asyncio.create_task(post(one))
         await asyncio.sleep(0.2)
-        second = asyncio.create_task(post(two))
-        done, _ = await asyncio.wait([second], timeout=0.5)
-        assert not done
+        second = await post(two)
         hold.set()
-        assert (await second).content == (await first).content
+        again = await first
+        assert (again.content, again.headers["idempotency-replayed"]) == (second.content, "true")
+    assert await users(database) == 1
+
+
+async def test_a_repeat_waits_for_the_first_that_is_committing(database: Database) -> None:
+    async with (
+        opened(make_shell(inserting(database), keeper=Answers(database))) as client,
+        database.connection() as other_process,
+    ):
+        committing = other_process.transaction()
+        await committing.start()
+        await other_process.execute(
+            "INSERT INTO idempotency (user_id, path, key, request_hash) VALUES ('alice', '/v1.0/users', 'k', '')"
+        )
+        repeat = asyncio.create_task(post(client))
+        done, _ = await asyncio.wait([repeat], timeout=0.5)
+        assert not done
+        await committing.rollback()
+        answer = await repeat
+        assert (answer.status_code, "idempotency-replayed" in answer.headers) == (200, False)
     assert await users(database) == 1
 
 
@@ -135,10 +153,14 @@ async def test_keys_belong_to_their_user_and_path(database: Database) -> None:
         ("alice", "/b", "k"),
         ("alice", "/a", "k2"),
     ]
+
+    async def keep(unit: Unit) -> None:
+        unit.keep(Kept(user, path, key, stored))
+
     for user, path, key in places:
-        for first in (True, False):
-            keep = partial(answers.keep, user=user, path=path, key=key, stored=stored)
-            assert await database.run(keep) is first
+        await database.run(keep)
+        with pytest.raises(AnsweredBefore):
+            await database.run(keep)
         assert await answers.find(user, path, key) == stored
     assert await answers.find("bob", "/b", "k") is None
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -37,7 +38,7 @@ from tidings.messaging.domain.modification import shard_of
 from tidings.messaging.migrating import migrate
 from tidings.messaging.relay.locks import SILENCE_S, LockSession
 from tidings.messaging.relay.notify import Notifier
-from tidings.messaging.relay.producing import ProduceFailed, ShardProducer
+from tidings.messaging.relay.producing import ProduceFailed, TransactionalProducer, shut_out
 from tidings.messaging.relay.relay import Relay
 from tidings.messaging.store.database import Database, Pool
 from tidings.metrics import Metrics
@@ -245,7 +246,7 @@ async def test_no_producer_outlives_its_failure(free_port: Callable[[], int]) ->
     try:
         before = threads()
         for _ in range(10):
-            sink = ShardProducer(nowhere, "nothing", 0, transaction_s=0.3)
+            sink = TransactionalProducer(nowhere, "nothing", "nobody", transaction_s=0.3)
             with pytest.raises(ProduceFailed):
                 await sink.open()
             sink.close()
@@ -344,7 +345,7 @@ async def test_while_postgres_is_gone_the_relay_waits_and_goes_on(
         await relay.stop(5)
 
 
-async def test_a_record_the_broker_refuses_stays_first_and_is_told(
+async def test_a_record_the_broker_refuses_stays_first_is_told_and_stops_its_own_shard_only(
     pool: Pool, postgres_dsn: str, kafka: Broker, topic_settings: TopicSettings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The shard stands still rather than leave a hole; mended, it goes on in order."""
@@ -355,13 +356,23 @@ async def test_a_record_the_broker_refuses_stays_first_and_is_told(
     metrics = Metrics()
     relay = Relay(postgres_dsn, kafka.settings, topic, metrics)
     database = Database(pool, relay.wake, acquire_timeout_s=10)
-    (chat,) = await make_chats(pool, 1)
+    chats = await make_chats(pool, 16)
+    stuck, others = chats[0], [chat for chat in chats if shard_of(str(chat)) != shard_of(str(chats[0]))]
     await relay.start()
     try:
-        await change(database, chat)
-        await change(database, chat, filling="x" * 50_000)
-        await change(database, chat)
-        await until(lambda: metrics.value("tidings_relay_failures_total", reason="refused") >= 2)
+        await change(database, stuck)
+        await change(database, stuck, filling="x" * 50_000)
+        await change(database, stuck)
+        for _ in range(3):
+            refused = metrics.value("tidings_relay_failures_total", reason="refused")
+            await asyncio.gather(*(change(database, chat) for chat in others))
+
+            async def only_the_stuck_waits() -> bool:
+                waiting = await pool.fetch("SELECT DISTINCT key FROM outbox")
+                return [row["key"] for row in waiting] == [str(stuck)]
+
+            await until(only_the_stuck_waits)
+            await until(partial(failed_more_often, metrics, "refused", refused))
         assert await pool.fetchval("SELECT count(*) FROM outbox") >= 2
         assert "relay_failed" in capsys.readouterr().out
         entry = ConfigEntry("max.message.bytes", "4194304", incremental_operation=AlterConfigOpType.SET)
@@ -369,9 +380,44 @@ async def test_a_record_the_broker_refuses_stays_first_and_is_told(
         altered = admin.incremental_alter_configs([resource])
         await asyncio.to_thread(altered[resource].result)
         await until(empty(pool))
-        await prove(pool, kafka.settings, topic, 4, [chat])
+        await prove(pool, kafka.settings, topic, 4, chats)
     finally:
         await relay.stop(5)
+
+
+def failed_more_often(metrics: Metrics, reason: str, times: float) -> bool:
+    return metrics.value("tidings_relay_failures_total", reason=reason) > times
+
+
+def relayed_more(metrics: Metrics, records: float) -> bool:
+    return metrics.value("tidings_relay_records_total") > records
+
+
+async def test_who_is_shut_out_while_it_lives_begins_anew_and_nothing_is_lost(
+    pool: Pool, postgres_dsn: str, kafka: Broker, topics: TopicSettings
+) -> None:
+    """As when it gave a shard back without knowing what had become of its last transaction."""
+    metrics = Metrics()
+    relay = Relay(postgres_dsn, kafka.settings, topics.modifications, metrics)
+    database = Database(pool, relay.wake, acquire_timeout_s=10)
+    chats = await make_chats(pool, 10)
+    await relay.start()
+    try:
+        await change(database, chats[0])
+        await until(empty(pool))
+        async with Writing(database, chats, pause_s=0.002) as writing:
+            for times in range(3):
+                name = await pool.fetchval("SELECT DISTINCT producer FROM relay_shards")
+                await shut_out(kafka.settings, topics.modifications, name)
+                await until(partial(failed_more_often, metrics, "fenced", times))
+                relayed = metrics.value("tidings_relay_records_total")
+                await until(partial(relayed_more, metrics, relayed))
+        await until(empty(pool))
+        assert writing.oldest_s < TAKEN_OVER_S
+    finally:
+        await relay.stop(5)
+    assert await pool.fetchval("SELECT count(producer) FROM relay_shards") == 0, "nobody need be shut out"
+    await prove(pool, kafka.settings, topics.modifications, topics.partitions, chats)
 
 
 async def test_what_readers_would_refuse_never_reaches_the_outbox(pool: Pool, database: Database) -> None:

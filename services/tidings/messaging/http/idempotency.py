@@ -17,10 +17,10 @@ from tidings.messaging.domain.model import Actor
 from tidings.messaging.http.problems import Detail, Refused
 from tidings.messaging.http.replies import Reply, encoded, reply_bytes
 from tidings.messaging.http.requests import Asked
-from tidings.messaging.store.idempotency import Stored
+from tidings.messaging.store.answer import AnsweredBefore, Kept, Stored
 from tidings.messaging.store.unit import Unit
 
-__all__ = ["HEADER", "MAX_KEY_CHARS", "Keeper", "Once", "Replayed"]
+__all__ = ["HEADER", "MAX_KEY_CHARS", "Keeper", "Once"]
 
 HEADER: Final = "Idempotency-Key"
 MAX_KEY_CHARS: Final = 255
@@ -29,14 +29,8 @@ _ATTEMPTS: Final = 2
 _REPLAYED: Final = {"idempotency-replayed": "true"}
 
 
-class Replayed(Exception):
-    """Raised inside of the work: the answer is known already, so nothing of this may be kept."""
-
-
 class Keeper(Protocol):
-    """Where answers are kept."""
-
-    async def keep(self, unit: Unit, user: str, path: str, key: str, stored: Stored) -> bool: ...
+    """Where answers are found again."""
 
     async def find(self, user: str, path: str, key: str) -> Stored | None: ...
 
@@ -75,21 +69,20 @@ class Once:
             work: Given the `record` that the command must call with its answer, inside its transaction.
         Raises:
             Refused: 409, the key came with another request.
-        Cost: one statement more in the work's transaction; a repeat costs the undone work and one read.
+        Cost: one row more in what the work writes; a repeat costs the undone work and one read.
         """
         body = b""
 
         async def record(unit: Unit, answer: Answer) -> None:
             nonlocal body
             body = encoded(answer)
-            if not await self._keeper.keep(unit, *self._place, Stored(self._hash, _STATUS, body)):
-                raise Replayed
+            unit.keep(Kept(*self._place, Stored(self._hash, _STATUS, body)))
 
         for _ in range(_ATTEMPTS):
             body = b""
             try:
                 answer = await work(record)
-            except (Replayed, DomainError) as error:
+            except (AnsweredBefore, DomainError) as error:
                 # A repeat often fails before it comes to its end: the chat exists already, by its own first try.
                 stored = await self._keeper.find(*self._place)
                 if stored is not None:

@@ -2,11 +2,15 @@
 
 A lock is held exactly as long as its session lives. The server ends a session that was silent for `SILENCE_S`, whether
 the process is dead, cut off or frozen; a live one asks something every `HEARTBEAT_S`.
+
+Beside each lock stands the name of the producer that the shard is written with, changed only under that lock and by its
+session: so whoever takes the shard over knows whom to shut out of Kafka first.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Self
+from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -34,6 +38,15 @@ _TAKE = "SELECT pg_try_advisory_lock($1::int, $2::int)"
 _GIVE = "SELECT pg_advisory_unlock($1::int, $2::int)"
 _HELD = "SELECT 1"
 
+_PREDECESSORS = """
+SELECT DISTINCT producer FROM relay_shards WHERE shard = ANY($1::smallint[]) AND producer <> $2
+"""
+_ENTER = """
+INSERT INTO relay_shards (shard, producer) SELECT shard, $2 FROM unnest($1::smallint[]) AS held (shard)
+ON CONFLICT (shard) DO UPDATE SET producer = excluded.producer
+"""
+_LEAVE = "UPDATE relay_shards SET producer = NULL WHERE shard = ANY($1::smallint[]) AND producer = $2"
+
 
 class Shares(msgspec.Struct, frozen=True):
     """Who is there and holds what, in the words of `sharing.share`.
@@ -51,12 +64,16 @@ class LockSession:
     """A member of those who relay, and the shards that it holds. Made by `open`; after an error it is of no more use.
 
     Any of its methods raises DatabaseUnavailable once the session is lost, and with it all its locks.
+
+    Attributes:
+        name: Of the producer that belongs to this session; no other session ever has it.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._turn = asyncio.Lock()
         self._me = 0
+        self.name = uuid4().hex
 
     @classmethod
     async def open(cls, dsn: str, on_loss: Callable[[], None]) -> Self:
@@ -99,6 +116,18 @@ class LockSession:
         """Let another have it. Nothing of the shard may be under way here."""
         await self._ask(_GIVE, _SHARDS, shard)
 
+    async def predecessors(self, shards: Collection[int]) -> list[str]:
+        """Names of the producers that these shards may still be written with; ours is not among them."""
+        return [row["producer"] for row in await self._all(_PREDECESSORS, list(shards), self.name)]
+
+    async def enter(self, shards: Collection[int]) -> None:
+        """Note that our producer writes these shards, before it does; they must be held, and their predecessors out."""
+        await self._all(_ENTER, list(shards), self.name)
+
+    async def leave(self, shards: Collection[int]) -> None:
+        """Note that nothing of our producer's can be under way for these shards, so that it need not be shut out."""
+        await self._all(_LEAVE, list(shards), self.name)
+
     async def verify(self) -> None:
         """Return if at some moment since the call the session, and so each lock taken, was still there."""
         await self._ask(_HELD)
@@ -115,10 +144,14 @@ class LockSession:
         """End the connection without a word."""
         self._connection.terminate()
 
-    async def _ask(self, statement: str, *arguments: int) -> Any:
+    async def _ask(self, statement: str, *arguments: object) -> Any:
         return (await self._all(statement, *arguments))[0]
 
-    async def _all(self, statement: str, *arguments: int) -> Any:
+    async def _all(self, statement: str, *arguments: object) -> Any:
+        # Shielded: broken off in the middle the session would be of no more use, and its last words are still to come.
+        return await asyncio.shield(self._fetch(statement, *arguments))
+
+    async def _fetch(self, statement: str, *arguments: object) -> Any:
         try:
             async with self._turn:
                 return await self._connection.fetch(statement, *arguments)

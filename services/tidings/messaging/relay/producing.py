@@ -1,4 +1,4 @@
-"""One shard's records into Kafka, each batch one transaction, and none by a process that was replaced."""
+"""The relay's records into Kafka, each batch one transaction, and none by a process that was replaced."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -12,11 +12,11 @@ from tidings.kafka.connection import librdkafka_options
 from tidings.messaging.relay.rows import Row
 from tidings.messaging.relay.thread import Thread
 
-__all__ = ["TRANSACTION_S", "ProduceFailed", "ShardProducer", "transactional_ids"]
+__all__ = ["TRANSACTION_S", "ProduceFailed", "TransactionalProducer", "shut_out", "transactional_ids"]
 
 TRANSACTION_S: Final = 10.0
 """So long a transaction may be open, and one call may take. While one is open no reader sees anything beyond it in the
-same partitions; whoever takes the shard over ends it at once."""
+same partitions; whoever takes over ends it at once."""
 _LANES: Final = 2
 """Producers that take turns. A commit is acknowledged some milliseconds before the coordinator has written its markers,
 and until then it refuses the same producer's next transaction, which librdkafka tries again after 20 ms. One waits for
@@ -29,17 +29,17 @@ _REFUSED: Final = frozenset(
 )
 
 
-def transactional_ids(topic: str, shard: int) -> list[str]:
-    """The names under which whoever relays the shard produces: the newest one shuts out all before it."""
-    return [f"{topic}-relay-{shard}-{lane}" for lane in range(_LANES)]
+def transactional_ids(topic: str, name: str) -> list[str]:
+    """What Kafka knows the producer of that name by: the newest to open it shuts out all before."""
+    return [f"{topic}-relay-{name}-{lane}" for lane in range(_LANES)]
 
 
 class ProduceFailed(BrokerUnavailable):
     """The batch is not in Kafka, or nobody knows: begin again with a new producer.
 
     Attributes:
-        reason: `fenced` (another process relays the shard now), `refused` (the broker will not have a record, as too
-            big for the topic), or `kafka`.
+        reason: `fenced` (another process has taken over), `refused` (the broker will not have a record, as too big for
+            the topic), or `kafka`.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -47,16 +47,17 @@ class ProduceFailed(BrokerUnavailable):
         super().__init__(detail)
 
 
-class ShardProducer:
-    """librdkafka's transactional producers for one shard. After any error it is of no more use: `close` it.
+class TransactionalProducer:
+    """librdkafka's transactional producers of one name. After any error it is of no more use: `close` it.
 
     Its calls block, so they run in a thread of its own; one at a time. Cancelled is only the waiting for them.
     """
 
-    def __init__(self, kafka: KafkaSettings, topic: str, shard: int, *, transaction_s: float = TRANSACTION_S) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, name: str, *, transaction_s: float = TRANSACTION_S) -> None:
         """Nothing is connected yet.
 
         Args:
+            name: Whoever opens a producer of the same name shuts this one out.
             transaction_s: In place of `TRANSACTION_S`, at least a second for real use.
         """
         self._topic = topic
@@ -77,16 +78,14 @@ class ShardProducer:
             "delivery.report.only.error": True,
             "on_delivery": self._undelivered,
         }
-        self._ids = transactional_ids(topic, shard)
+        self._ids = transactional_ids(topic, name)
         self._producers: list[Any] = []
         self._turn = 0
         self._open = False
-        self._thread = Thread(f"relay-{shard}")
+        self._thread = Thread("relay-producer")
 
     async def open(self) -> None:
-        """Connect, and shut out every producer of this shard before us: what they had open is ended, unwritten.
-
-        What is read from the outbox after this returned may be produced.
+        """Connect, and shut out every producer of this name before us: what they had open is ended, unwritten.
 
         Raises:
             ProduceFailed: Kafka did not answer in `TRANSACTION_S`.
@@ -155,7 +154,7 @@ class ShardProducer:
         cause = error.args[0] if isinstance(error, KafkaException) else None
         for told in (cause, self._failed):  # the call's own error often only says that records failed
             if isinstance(told, KafkaError) and told.code() in _FENCED:
-                return ProduceFailed("fenced", f"another process relays this shard: {told}")
+                return ProduceFailed("fenced", f"another process has taken over: {told}")
             if isinstance(told, KafkaError) and told.code() in _REFUSED:
                 return ProduceFailed("refused", f"the broker will not have a record: {told}")
         return ProduceFailed("kafka", str(self._failed or cause or error))
@@ -164,3 +163,16 @@ class ShardProducer:
         # In the thread that waits in commit_transaction(). The first error is the cause, the others follow from it.
         if error is not None and self._failed is None:
             self._failed = error
+
+
+async def shut_out(kafka: KafkaSettings, topic: str, name: str) -> None:
+    """Let no producer of that name write any more, unless it is opened anew; what it has open ends unwritten.
+
+    Raises:
+        ProduceFailed: Kafka did not answer in `TRANSACTION_S`.
+    """
+    successor = TransactionalProducer(kafka, topic, name)
+    try:
+        await successor.open()
+    finally:
+        successor.close()

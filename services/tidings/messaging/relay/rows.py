@@ -1,4 +1,4 @@
-"""The outbox as the relay sees it: the lowest rows of a shard, and their end."""
+"""The outbox as the relay sees it: the lowest rows of some shards, and their end."""
 
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -14,9 +14,13 @@ _ANSWER_S: Final = 10.0
 _COUNTED: Final = 1_000_000
 
 _LOWEST = """
-SELECT id, key, event_id, value FROM (
-  SELECT id, key, event_id, value, sum(octet_length(value)) OVER (ORDER BY id) AS bytes
-  FROM (SELECT id, key, event_id, value FROM outbox WHERE shard = $1 ORDER BY id LIMIT $2) AS lowest
+SELECT id, shard, key, event_id, value FROM (
+  SELECT id, shard, key, event_id, value, sum(octet_length(value)) OVER (ORDER BY id) AS bytes
+  FROM (
+    SELECT own.* FROM unnest($1::smallint[]) AS held (shard)
+    CROSS JOIN LATERAL (
+      SELECT id, o.shard, key, event_id, value FROM outbox o WHERE o.shard = held.shard ORDER BY id LIMIT $2) AS own
+    ORDER BY own.id LIMIT $2) AS lowest
 ) AS summed
 WHERE bytes <= $3 OR bytes = octet_length(value)
 ORDER BY id
@@ -36,6 +40,7 @@ class Row(NamedTuple):
     """One record to be."""
 
     id: int
+    shard: int
     key: str
     event_id: str
     value: bytes
@@ -55,15 +60,16 @@ class OutboxRows:
         self._dsn = dsn
         self._connection: Any = None
 
-    async def lowest(self, shard: int, *, limit: int, limit_bytes: int) -> list[Row]:
-        """The shard's first rows in the order of their ids, which for each chat is that of the commits.
+    async def lowest(self, shards: Sequence[int], *, limit: int, limit_bytes: int) -> list[Row]:
+        """The first rows of these shards in the order of their ids, which for each chat is that of the commits.
 
         Args:
             limit_bytes: Of all values together; a first row beyond it comes alone.
         Raises:
             DatabaseUnavailable: Postgres did not answer.
+        Cost: at most `limit` rows of each shard are looked at, however many wait.
         """
-        return [Row(*row) for row in await self._fetch(_LOWEST, shard, limit, limit_bytes)]
+        return [Row(*row) for row in await self._fetch(_LOWEST, shards, limit, limit_bytes)]
 
     async def delete(self, ids: Sequence[int]) -> None:
         """Forget these rows; those that are gone already don't matter.

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 
 from tidings.errors import DatabaseUnavailable
-from tidings.messaging.store.outbox import write_outbox
+from tidings.messaging.store.results import write_results
 from tidings.messaging.store.unit import Unit
 
 __all__ = ["Connection", "Database", "Pool"]
@@ -35,7 +35,7 @@ _AWAY: Final = (
 
 
 class Database:
-    """Runs units of work: each one transaction, with the modifications that it emits written to the outbox inside it.
+    """Runs units of work: each one transaction, with what it emits and the answers it keeps written inside it.
 
     Args:
         wake: Told after each commit which shards of the outbox have something new.
@@ -63,7 +63,7 @@ class Database:
                     async with connection.transaction():
                         unit = Unit(connection)
                         result = await work(unit)
-                        shards = await write_outbox(connection, unit.emitted)
+                        shards = await write_results(connection, unit.emitted, unit.kept)
                     if shards:
                         self._wake(shards)
                     return result

@@ -1,25 +1,12 @@
-"""The answers to requests that may come again, kept beside the work that they are about."""
+"""The answers to requests that may come again: reading and forgetting them. Each is written with its work's results."""
 
-from datetime import timedelta
 from typing import Any, Final
 
-import msgspec
-
+from tidings.messaging.store.answer import Stored
 from tidings.messaging.store.database import Database
-from tidings.messaging.store.unit import Unit
+from tidings.messaging.store.results import KEPT
 
-__all__ = ["Answers", "Stored"]
-
-KEPT: Final = timedelta(hours=24)
-
-# An answer of a day ago counts as none, whether or not it was cleaned away yet.
-_KEEP: Final = """
-INSERT INTO idempotency (user_id, path, key, request_hash, status, body) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (user_id, path, key) DO UPDATE
-SET request_hash = excluded.request_hash, status = excluded.status, body = excluded.body, created_at = now()
-WHERE idempotency.created_at < now() - $7::interval
-RETURNING true
-"""
+__all__ = ["Answers"]
 
 _FIND: Final = """
 SELECT request_hash, status, body FROM idempotency
@@ -33,29 +20,11 @@ DELETE FROM idempotency WHERE ctid = ANY (ARRAY(
 """
 
 
-class Stored(msgspec.Struct, frozen=True):
-    """What was answered to the first of equal requests."""
-
-    request_hash: bytes
-    status: int
-    body: bytes
-
-
 class Answers:
     """By user, path and key; for 24 hours."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def keep(self, unit: Unit, user: str, path: str, key: str, stored: Stored) -> bool:
-        """Write the answer in the transaction of its work; False if another answer stands there, committed.
-
-        Waits for a transaction that writes the same one.
-        """
-        row = await unit.connection.fetchval(
-            _KEEP, user, path, key, stored.request_hash, stored.status, stored.body, KEPT
-        )
-        return row is not None
 
     async def find(self, user: str, path: str, key: str) -> Stored | None:
         """The committed answer, if there is one."""

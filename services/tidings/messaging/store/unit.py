@@ -9,6 +9,7 @@ import asyncpg
 from tidings.errors import NotFound
 from tidings.messaging.domain.model import Chat, Kind, Member, User
 from tidings.messaging.domain.modification import Modification
+from tidings.messaging.store.answer import Kept
 
 __all__ = ["CHAT_COLUMNS", "MEMBERS", "Unit", "chat_of"]
 
@@ -47,6 +48,7 @@ class Unit:
     def __init__(self, connection: "asyncpg.pool.PoolConnectionProxy[Any]") -> None:
         self.connection = connection
         self.emitted: list[Modification] = []
+        self.kept: list[Kept] = []
         self.now: datetime | None = None
 
     async def lock_chat(self, chat_id: UUID) -> Chat:
@@ -69,6 +71,10 @@ class Unit:
     def emit(self, modification: Modification) -> None:
         """Send it once this transaction has committed."""
         self.emitted.append(modification)
+
+    def keep(self, answer: Kept) -> None:
+        """Keep this answer with the work; if another one stands there already, the work is undone in the end."""
+        self.kept.append(answer)
 
 
 def chat_of(row: Any, members: list[Any]) -> Chat:
