@@ -27,6 +27,9 @@ CounterName = Literal[
     "tidings_messaging_requests_total",
     "tidings_messaging_refused_total",
     "tidings_messaging_signals_dropped_total",
+    "tidings_messaging_batches_total",
+    "tidings_messaging_batched_total",
+    "tidings_messaging_written_alone_total",
     "tidings_relay_records_total",
     "tidings_relay_failures_total",
     "tidings_dead_letters_total",
@@ -47,6 +50,7 @@ GaugeName = Literal[
     "tidings_messaging_postgres_up",
     "tidings_messaging_kafka_up",
     "tidings_messaging_pool_connections",
+    "tidings_messaging_batch_waiting",
     "tidings_outbox_pending",
     "tidings_outbox_oldest_seconds",
     "tidings_relay_shards",
@@ -274,6 +278,24 @@ _TABLE: Final = (
         "Signals (typing) that never left: Kafka did not take them within 5 s, or too many waited.",
         runbook="Rises with every outage of Kafka and harms nobody. With Kafka up: the topic `signals` is missing"
         " (`tidings topics check`).",
+    ),
+    Spec(
+        "tidings_messaging_batches_total",
+        "Transactions that wrote the messages which came at the same time.",
+        runbook="With the next one: `batched_total / batches_total` is how many messages share a transaction; about 1"
+        " when there is little to do.",
+    ),
+    Spec("tidings_messaging_batched_total", "Messages in those transactions."),
+    Spec(
+        "tidings_messaging_written_alone_total",
+        "Messages that could not be written with others: refused, sent before, or another holds their chat.",
+        runbook="A large share of `tidings_messaging_batched_total`: clients repeat what was taken, or one chat is"
+        " written to by several processes at once.",
+    ),
+    Spec(
+        "tidings_messaging_batch_waiting",
+        "Messages that wait for the transaction under way; at 2,000 the next is answered with 503.",
+        runbook="Grows: Postgres is slow; see `tidings_messaging_request_seconds` and the server's disk.",
     ),
     Spec(
         "tidings_messaging_ready",

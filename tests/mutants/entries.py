@@ -594,6 +594,32 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "",
         "tests/unit/messaging/test_grouping.py::test_a_group_is_no_larger_than_a_record_can_name",
     ),
+    Mutant(
+        "together-waits-for-locks",
+        "A chat that another process holds keeps only its own message waiting.",
+        _MESSAGING + "store/unit.py",
+        "FOR NO KEY UPDATE SKIP LOCKED",
+        "FOR NO KEY UPDATE",
+        "tests/integration/messaging/test_together.py"
+        "::test_a_chat_that_another_process_holds_keeps_only_its_own_message_waiting",
+    ),
+    Mutant(
+        "together-suffers-together",
+        "A message that is refused or repeated spoils nothing of what it came with.",
+        _MESSAGING + "commands/together.py",
+        "        except _REPEATS:\n            return [None] * len(letters)\n",
+        "        except _REPEATS:\n            raise\n",
+        "tests/integration/messaging/test_together.py"
+        "::test_a_repeat_gets_the_first_answer_and_what_it_came_with_is_written_once",
+    ),
+    Mutant(
+        "gathering-without-end",
+        "Beyond a limit no message waits to be written.",
+        _MESSAGING + "commands/gathering.py",
+        "if len(self._waiting) >= self._max_waiting_items:",
+        "if False:",
+        "tests/unit/messaging/test_gathering.py::test_beyond_its_limit_nobody_may_wait_and_those_who_wait_are_done",
+    ),
     # ---- The relay
     Mutant(
         "relay-forgets-before-the-acknowledgement",

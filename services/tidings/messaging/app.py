@@ -194,7 +194,7 @@ class Messaging:
         signals = SignalProducer(self._kafka, self._topics.signals, self.metrics)
         self._stack.push_async_callback(asyncio.to_thread, signals.close)
         database = Database(pool, relay.wake, acquire_timeout_s=self._postgres.acquire_timeout_s)
-        commands = Commands.on(database, Wire(settings.wire), signals)
+        commands = Commands.on(database, Wire(settings.wire), signals, self.metrics)
         answers = Answers(database)
         self._in_background(self._clean(answers), "cleaning")
         expiry = Expiry(database, Wire(settings.wire), interval_s=settings.expiry_interval_s)

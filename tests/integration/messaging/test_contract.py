@@ -21,6 +21,7 @@ from tidings.messaging.http.server import HttpServer
 from tidings.messaging.store.database import Database
 from tidings.messaging.store.idempotency import Answers
 from tidings.messaging.wire import Wire
+from tidings.metrics import Metrics
 
 CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
@@ -49,7 +50,7 @@ def answered() -> Counter[int]:
 @pytest.fixture
 async def base(database: Database, answered: Counter[int]) -> AsyncIterator[str]:
     """Address of the API on the test's database, without limits on requests."""
-    commands = Commands.on(database, Wire.SEED, Silence())
+    commands = Commands.on(database, Wire.SEED, Silence(), Metrics())
     api = build(
         all_routes(commands),
         guard=make_guard(seen=commands.users.seen),

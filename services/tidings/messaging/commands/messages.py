@@ -9,7 +9,8 @@ import msgspec
 
 from tidings.errors import Conflict, DomainError, NotFound
 from tidings.messaging.commands import Answer, Record
-from tidings.messaging.commands.sending import Draft, send
+from tidings.messaging.commands.sending import Draft, Outgoing, send
+from tidings.messaging.commands.together import Letter, Together
 from tidings.messaging.domain import rules, writing
 from tidings.messaging.domain.model import Actor, Attachment, Chat, Kind, Message, Update, UpdateType
 from tidings.messaging.domain.writing import Reference
@@ -19,6 +20,7 @@ from tidings.messaging.store.unit import Unit
 from tidings.messaging.store.updates import kind_for, target
 from tidings.messaging.store.writing import written_as
 from tidings.messaging.wire import Wire, update_data
+from tidings.metrics import Metrics
 
 __all__ = ["Messages"]
 
@@ -32,9 +34,10 @@ class Messages:
     even where it would be refused by now.
     """
 
-    def __init__(self, database: Database, wire: Wire) -> None:
+    def __init__(self, database: Database, wire: Wire, metrics: Metrics | None = None) -> None:
         self._database = database
         self._wire = wire
+        self._together = Together(database, wire, metrics or Metrics())
 
     async def send_text(
         self,
@@ -67,6 +70,9 @@ class Messages:
         writing.checked_message_text(text, may_be_empty=bool(attachments))
         writing.checked_attachments(attachments)
         writing.checked_client_message_id(client_message_id)
+        if reply_to is None and parent is None and not attachments:
+            draft = Draft(type=UpdateType.TEXT, text=text, client_message_id=client_message_id)
+            return await self._post(Letter(actor, kind, chat_id, lambda chat: draft, client_message_id, record))
 
         async def prepare(unit: Unit, chat: Chat) -> Draft:
             return Draft(
@@ -169,7 +175,7 @@ class Messages:
         content = writing.checked_secret(payload, initialization_vector, key_hash)
         writing.checked_client_message_id(client_message_id)
 
-        async def prepare(unit: Unit, chat: Chat) -> Draft:
+        def draft(chat: Chat) -> Draft:
             return Draft(
                 type=UpdateType.SECRET,
                 content=content,
@@ -177,7 +183,20 @@ class Messages:
                 client_message_id=client_message_id,
             )
 
-        return await self._write(actor, kind, chat_id, prepare, client_message_id, record)
+        return await self._post(Letter(actor, kind, chat_id, draft, client_message_id, record))
+
+    async def _post(self, letter: Letter) -> Answer:
+        """Write it together with others, or if that can't be, alone."""
+        answer = await self._together.write(letter)
+        if answer is not None:
+            return answer
+
+        async def prepare(unit: Unit, chat: Chat) -> Draft:
+            return letter.draft(chat)
+
+        return await self._write(
+            letter.actor, letter.kind, letter.chat_id, prepare, letter.client_message_id, letter.record
+        )
 
     async def _write(
         self,
@@ -192,8 +211,9 @@ class Messages:
             chat = rules.checked_kind(await unit.lock_chat(chat_id), kind)
             who = rules.membership(chat, actor.id)
             rules.must_be_open(chat)
-            draft = await prepare(unit, chat)
-            update = await send(unit, chat, who, actor.session, draft, self._wire)
+            assert unit.now is not None
+            outgoing = Outgoing(chat, unit.now, who, actor.session, await prepare(unit, chat))
+            (update,) = await send(unit, [outgoing], self._wire)
             answer = update_data(update, self._wire)
             if record is not None:
                 await record(unit, answer)

@@ -1,6 +1,7 @@
-"""A new message into a locked chat, and what its members are told."""
+"""New messages into locked chats, and what their members are told."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -13,10 +14,10 @@ from tidings.messaging.domain.model import Attachment, Chat, Member, Message, Up
 from tidings.messaging.domain.modification import Modification
 from tidings.messaging.store.messages import attach, change_comment_count, readers
 from tidings.messaging.store.unit import Unit
-from tidings.messaging.store.writing import Written, write_message
+from tidings.messaging.store.writing import NewMessage, Written, expiry, write_messages
 from tidings.messaging.wire import Wire, message_uuid, update_data
 
-__all__ = ["Draft", "root_context", "send"]
+__all__ = ["Draft", "Outgoing", "root_context", "send"]
 
 _NO_CONTENT: Final[Mapping[str, Any]] = {}
 
@@ -40,48 +41,67 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     expires_in_s: int | None = None
 
 
-async def send(unit: Unit, chat: Chat, who: Member, session: str | None, draft: Draft, wire: Wire) -> Update:
-    """Write the message and emit it; who had something unread before it has read that now, and the others learn so.
+class Outgoing(msgspec.Struct, frozen=True):
+    """A draft with all that is known before it is written.
 
-    Args:
+    Attributes:
         chat: As locked; nothing was written to it in this unit yet.
-    Cost: one round trip; with files one more, as a comment two.
+        at: The time of this change of the chat.
+        session: That of the sender's own socket.
     """
-    at = unit.now
-    assert at is not None
+
+    chat: Chat
+    at: datetime
+    who: Member
+    session: str | None
+    draft: Draft
+
+
+async def send(unit: Unit, outgoing: Sequence[Outgoing], wire: Wire) -> list[Update]:
+    """Write the messages, each into a chat of its own, and emit them; who had something unread before it has read that
+    now, and the others learn so.
+
+    Cost: one round trip; for each with files one more, for each comment two.
+    """
+    new = [_new(one) for one in outgoing]
+    written = await write_messages(unit.connection, new)
+    return [await _emit(unit, *each, wire) for each in zip(outgoing, new, written, strict=True)]
+
+
+def _new(one: Outgoing) -> NewMessage:
+    chat, draft = one.chat, one.draft
     update_id = chat.last_update_id + 1
-    update = Update(
+    return NewMessage(
         chat_id=chat.id,
         update_id=update_id,
         type=draft.type,
-        sender_id=who.id,
-        created_at=at,
-        content=dict(draft.content),
-    )
-    message_id = message_uuid(chat.id, update_id)
-    written = await write_message(
-        unit.connection,
-        update,
-        message_id=message_id,
-        text=draft.text,
+        sender_id=one.who.id,
+        at=one.at,
+        content=draft.content,
+        expires_at=expiry(one.at, draft.expires_in_s),
+        id=message_uuid(chat.id, update_id),
         client_message_id=draft.client_message_id,
-        parent=None if draft.parent is None else draft.parent.id,
+        parent_id=None if draft.parent is None else draft.parent.id,
         reply_to=None if draft.reply_to is None else draft.reply_to.id,
         forwarded_from=draft.forwarded_from,
-        read_no=who.read_no,
-        delivered_no=who.delivered_no,
-        expires_in_s=draft.expires_in_s,
-        unread=_oldest_unread(chat, who),
+        text=draft.text,
+        read_no=one.who.read_no,
+        delivered_no=one.who.delivered_no,
+        unread=_oldest_unread(chat, one.who),
         look_back_to_no=chat.last_message_no - MAX_LOOKED_AT,
     )
+
+
+async def _emit(unit: Unit, one: Outgoing, new: NewMessage, written: Written, wire: Wire) -> Update:
+    chat, at, who, draft = one.chat, one.at, one.who, one.draft
     attachments = draft.attachments
     if attachments:
-        attachments = await attach(unit.connection, message_id, attachments)
+        attachments = await attach(unit.connection, new.id, attachments)
     message = Message(
-        id=message_id,
+        id=new.id,
         number=written.number,
         chat_id=chat.id,
-        update_id=update_id,
+        update_id=new.update_id,
         message_no=written.message_no,
         sender=who.user,
         created_at=at,
@@ -93,10 +113,18 @@ async def send(unit: Unit, chat: Chat, who: Member, session: str | None, draft: 
         forwarded=draft.forwarded_from is not None,
         attachments=attachments,
     )
-    update = msgspec.structs.replace(update, message=message)
+    update = Update(
+        chat_id=chat.id,
+        update_id=new.update_id,
+        type=draft.type,
+        sender_id=who.id,
+        created_at=at,
+        content=dict(draft.content),
+        message=message,
+    )
     root = None if draft.parent is None else await root_context(unit, chat, draft.parent, by=1)
-    _tell_read(unit, chat, who, session, written, wire)
-    own = draft.client_message_id or str(message_id)
+    _tell_read(unit, one, written, wire)
+    own = draft.client_message_id or str(new.id)
     receivers = missed_context(chat, written.message_no, who.id, {**written.names, written.message_no: own})
     unit.emit(
         Modification(
@@ -105,7 +133,7 @@ async def send(unit: Unit, chat: Chat, who: Member, session: str | None, draft: 
             receivers=chat.member_ids,
             data=update_data(update, wire),
             context=chat_context(
-                chat, who, session, at, message=message_context(message, readers=()), root=root, receivers=receivers
+                chat, who, one.session, at, message=message_context(message, readers=()), root=root, receivers=receivers
             ),
         )
     )
@@ -130,10 +158,10 @@ def _oldest_unread(chat: Chat, who: Member) -> list[int]:
     )
 
 
-def _tell_read(unit: Unit, chat: Chat, who: Member, session: str | None, written: Written, wire: Wire) -> None:
+def _tell_read(unit: Unit, one: Outgoing, written: Written, wire: Wire) -> None:
     if not written.read_now:
         return
-    assert unit.now is not None
+    chat, who = one.chat, one.who
     newest = max(written.read_now, key=lambda message: message.message_no)
     mark = Mark(
         chat_id=chat.id,
@@ -141,7 +169,7 @@ def _tell_read(unit: Unit, chat: Chat, who: Member, session: str | None, written
         kind=MarkKind.READ,
         up_to_no=newest.message_no,
         up_to_update_id=newest.update_id,
-        marked_at=unit.now,
+        marked_at=one.at,
     )
     name = newest.client_message_id or str(message_uuid(chat.id, newest.update_id))
-    unit.emit(told(chat, who, session, mark, who.read_no, name, written.read_now, wire, {"missed": 0}))
+    unit.emit(told(chat, who, one.session, mark, who.read_no, name, written.read_now, wire, {"missed": 0}))

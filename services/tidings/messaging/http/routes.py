@@ -19,6 +19,7 @@ from tidings.messaging.http import chats, history, marks, sync, updates, users
 from tidings.messaging.http.routing import Handler
 from tidings.messaging.store.database import Database
 from tidings.messaging.wire import Wire
+from tidings.metrics import Metrics
 
 __all__ = ["Commands", "all_routes"]
 
@@ -41,7 +42,7 @@ class Commands:
     users: Users
 
     @classmethod
-    def on(cls, database: Database, wire: Wire, signals: Signals) -> Self:
+    def on(cls, database: Database, wire: Wire, signals: Signals, metrics: Metrics) -> Self:
         """All of them on one database."""
         return cls(
             chats=Chats(database, wire),
@@ -50,7 +51,7 @@ class Commands:
             history=History(database, wire),
             likes=Likes(database),
             marks=Marks(database, wire),
-            messages=Messages(database, wire),
+            messages=Messages(database, wire, metrics),
             secrets=Secrets(database, wire),
             sync=Sync(database, wire),
             typing=Typing(database, signals),

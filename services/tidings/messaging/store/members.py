@@ -5,7 +5,7 @@ from uuid import UUID
 
 from tidings.messaging.domain.model import Member
 from tidings.messaging.store.database import Connection
-from tidings.messaging.store.unit import member_of
+from tidings.messaging.store.unit import MEMBERS_OF, member_of
 
 __all__ = ["ensure_users", "insert_members", "join_member", "members_of", "remove_member", "set_blocked"]
 
@@ -39,14 +39,6 @@ UPDATE members SET left_at = now(), changed = pg_current_xact_id() WHERE chat_id
 _SET_BLOCKED = """
 UPDATE members SET blocked_at = CASE WHEN $3 THEN now() END, changed = pg_current_xact_id()
 WHERE chat_id = $1 AND user_id = $2
-"""
-
-_MEMBERS_OF = """
-SELECT m.chat_id, m.user_id, m.joined_at, m.blocked_at IS NOT NULL AS blocked, m.read_no, m.delivered_no,
-       u.number, u.username, u.name, u.avatar
-FROM members m JOIN users u ON u.id = m.user_id
-WHERE m.chat_id = ANY($1::uuid[]) AND m.left_at IS NULL
-ORDER BY m.joined_at, u.number
 """
 
 
@@ -84,6 +76,6 @@ async def set_blocked(connection: Connection, chat_id: UUID, user: str, *, block
 async def members_of(connection: Connection, chat_ids: Sequence[UUID]) -> dict[UUID, list[Member]]:
     """The present members of each of those chats, by one query."""
     found: dict[UUID, list[Member]] = {chat_id: [] for chat_id in chat_ids}
-    for row in await connection.fetch(_MEMBERS_OF, chat_ids):
+    for row in await connection.fetch(MEMBERS_OF, chat_ids):
         found[row["chat_id"]].append(member_of(row))
     return found

@@ -1,50 +1,59 @@
-"""The hot path: one message into a locked chat, in one statement."""
+"""The hot path: messages into locked chats, in one statement."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import msgspec
 
-from tidings.messaging.domain.model import Update
+from tidings.messaging.domain.model import UpdateType
 from tidings.messaging.store.database import Connection
 from tidings.messaging.store.marks import Authored
 
-__all__ = ["Written", "write_message", "written_as"]
+__all__ = ["NewMessage", "Written", "expiry", "write_messages", "written_as"]
 
-# One round trip for all of it: the chat's counters, the update, the message, the author's marks (who writes has read
-# all before it), and what the record tells the receivers about their oldest unread message.
+# One round trip for all of it: the chats' counters, the updates, the messages, the authors' marks (who writes has read
+# all before it), and what the records tell the receivers about their oldest unread message.
 _WRITE = """
-WITH chat AS (
-  UPDATE chats SET last_update_id = last_update_id + 1, last_message_no = last_message_no + 1, last_message_at = $5,
-    changed = pg_current_xact_id(), updated_at = $5
-  WHERE id = $1 AND last_update_id = $2::bigint - 1 RETURNING last_message_no),
+WITH new AS (
+  SELECT * FROM jsonb_to_recordset($1::jsonb) AS new (
+    chat_id uuid, update_id bigint, type text, sender_id text, at timestamptz, content jsonb, expires_at timestamptz,
+    id uuid, client_message_id text, parent_id uuid, reply_to uuid, forwarded_from uuid, text text,
+    read_no bigint, delivered_no bigint, unread bigint[], look_back_to_no bigint)),
+chat AS (
+  UPDATE chats SET last_update_id = last_update_id + 1, last_message_no = last_message_no + 1,
+    last_message_at = new.at, changed = pg_current_xact_id(), updated_at = new.at
+  FROM new WHERE chats.id = new.chat_id AND last_update_id = new.update_id - 1
+  RETURNING chats.id AS chat_id, last_message_no AS message_no),
 entry AS (
   INSERT INTO updates (chat_id, update_id, type, sender_id, created_at, content, expires_at)
-  SELECT $1, $2, $3, $4, $5, $6::jsonb, $7 FROM chat),
+  SELECT chat_id, update_id, type, sender_id, at, content, expires_at FROM new JOIN chat USING (chat_id)),
 message AS (
   INSERT INTO messages (id, chat_id, update_id, message_no, sender_id, client_message_id, parent_id, reply_to,
     forwarded_from, text, created_at, modified_at)
-  SELECT $8, $1, $2, last_message_no, $4, $9, $10, $11, $12, $13, $5, $5 FROM chat RETURNING number, message_no),
+  SELECT id, chat_id, update_id, message_no, sender_id, client_message_id, parent_id, reply_to, forwarded_from, text,
+    at, at FROM new JOIN chat USING (chat_id)
+  RETURNING chat_id, number, message_no),
 author AS (
-  UPDATE members SET read_no = chat.last_message_no, delivered_no = chat.last_message_no,
-    changed = pg_current_xact_id()
-  FROM chat WHERE members.chat_id = $1 AND members.user_id = $4),
+  UPDATE members SET read_no = chat.message_no, delivered_no = chat.message_no, changed = pg_current_xact_id()
+  FROM new JOIN chat USING (chat_id) WHERE members.chat_id = new.chat_id AND members.user_id = new.sender_id),
 marked AS (
   INSERT INTO marks (chat_id, user_id, kind, from_no, up_to_no, marked_at)
-  SELECT $1, $4, k.kind, k.from_no, chat.last_message_no - 1, $5
-  FROM chat, (VALUES ('read', $14::bigint), ('delivered', $15::bigint)) k (kind, from_no)
-  WHERE k.from_no < chat.last_message_no - 1
+  SELECT chat_id, sender_id, k.kind, k.from_no, message_no - 1, at
+  FROM new JOIN chat USING (chat_id)
+  CROSS JOIN LATERAL (VALUES ('read', new.read_no), ('delivered', new.delivered_no)) k (kind, from_no)
+  WHERE k.from_no < message_no - 1
   ON CONFLICT DO NOTHING)
-SELECT message.number, message.message_no,
+SELECT chat_id, message.number, message.message_no,
   (SELECT jsonb_object_agg(o.message_no, coalesce(o.client_message_id, o.id::text))
-   FROM messages o WHERE o.chat_id = $1 AND o.message_no = ANY($16::bigint[])) AS names,
+   FROM unnest(new.unread) AS unread (message_no)
+   JOIN messages o ON o.chat_id = message.chat_id AND o.message_no = unread.message_no) AS names,
   (SELECT jsonb_agg(jsonb_build_array(a.sender_id, a.message_no, a.update_id, a.client_message_id)) FROM (
     SELECT DISTINCT ON (r.sender_id) r.sender_id, r.message_no, r.update_id, r.client_message_id
-    FROM messages r WHERE r.chat_id = $1 AND r.message_no > greatest($14::bigint, $17::bigint)
+    FROM messages r WHERE r.chat_id = message.chat_id AND r.message_no > greatest(new.read_no, new.look_back_to_no)
     ORDER BY r.sender_id, r.message_no DESC) a) AS read_now
-FROM message
+FROM message JOIN new USING (chat_id)
 """
 
 _WRITTEN = """
@@ -54,6 +63,38 @@ SELECT m.chat_id, m.update_id FROM messages m WHERE m.sender_id = $1 AND m.clien
 _encode = msgspec.json.Encoder().encode
 _decode_names = msgspec.json.Decoder(dict[int, str]).decode
 _decode_authored = msgspec.json.Decoder(list[Authored]).decode
+
+
+class NewMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message to be written into its chat.
+
+    Attributes:
+        update_id: The chat's last plus one.
+        content: Of a secret update.
+        parent_id: Of the message that it comments.
+        read_no: The author's read mark as it was; messages of others beyond it are read by writing.
+        delivered_no: As `read_no`.
+        unread: Numbers of messages whose names are wanted.
+        look_back_to_no: Of what the author read by writing, only later messages are looked at for `Written.read_now`.
+    """
+
+    chat_id: UUID
+    update_id: int
+    type: UpdateType
+    sender_id: str
+    at: datetime
+    content: Mapping[str, Any]
+    expires_at: datetime | None
+    id: UUID
+    client_message_id: str | None
+    parent_id: UUID | None
+    reply_to: UUID | None
+    forwarded_from: UUID | None
+    text: str
+    read_no: int
+    delivered_no: int
+    unread: Sequence[int]
+    look_back_to_no: int
 
 
 class Written(NamedTuple):
@@ -70,64 +111,33 @@ class Written(NamedTuple):
     read_now: Sequence[Authored]
 
 
-async def write_message(
-    connection: Connection,
-    update: Update,
-    *,
-    message_id: UUID,
-    text: str = "",
-    client_message_id: str | None = None,
-    parent: UUID | None = None,
-    reply_to: UUID | None = None,
-    forwarded_from: UUID | None = None,
-    read_no: int,
-    delivered_no: int,
-    expires_in_s: int | None = None,
-    unread: Sequence[int] = (),
-    look_back_to_no: int = 0,
-) -> Written:
-    """Write a message, the author's marks and the chat's counters. The chat must be locked.
+async def write_messages(connection: Connection, new: Sequence[NewMessage]) -> list[Written]:
+    """Write messages, their authors' marks and the chats' counters; one message a chat. The chats must be locked.
 
-    Args:
-        update: Its id is the chat's last plus one.
-        read_no: The author's read mark as it was; messages of others beyond it are read by writing.
-        delivered_no: As `read_no`.
-        unread: Numbers of messages whose names are wanted.
-        look_back_to_no: Of what the author read by writing, only later messages are looked at for `read_now`.
+    Returns:
+        For each message, in order.
     Raises:
-        asyncpg.UniqueViolationError: The author gave that client message id to a message before.
+        asyncpg.UniqueViolationError: An author gave that client message id to a message before.
     Cost: one round trip.
     """
-    row = await connection.fetchrow(
-        _WRITE,
-        update.chat_id,
-        update.update_id,
-        update.type.value,
-        update.sender_id,
-        update.created_at,
-        _encode(update.content).decode(),
-        None if expires_in_s is None else _after(update.created_at, expires_in_s),
-        message_id,
-        client_message_id,
-        parent,
-        reply_to,
-        forwarded_from,
-        text,
-        read_no,
-        delivered_no,
-        unread,
-        look_back_to_no,
-    )
-    assert row is not None, "the chat was not locked"
+    rows = {row["chat_id"]: row for row in await connection.fetch(_WRITE, _encode(new).decode())}
+    assert len(rows) == len(new), "a chat was not locked"
+    return [_written(rows[message.chat_id]) for message in new]
+
+
+def _written(row: Any) -> Written:
     names = {} if row["names"] is None else _decode_names(row["names"])
     read_now = () if row["read_now"] is None else _decode_authored(row["read_now"])
     return Written(row["number"], row["message_no"], names, read_now)
 
 
-def _after(at: datetime, seconds: int) -> datetime | None:
+def expiry(at: datetime, seconds: int | None) -> datetime | None:
+    """When something of that time ends; None: never, as also after the year 9999."""
+    if seconds is None:
+        return None
     try:
         return at + timedelta(seconds=seconds)
-    except OverflowError:  # after the year 9999: never
+    except OverflowError:
         return None
 
 
