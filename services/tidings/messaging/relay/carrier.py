@@ -29,13 +29,14 @@ class Batching(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rows: At most so many records in one transaction.
         rows_bytes: And so many bytes; one bigger record goes alone.
-        gather_s: Two transactions begin at least so far apart, unless the first was full; a row that comes after a
-            pause waits for nothing.
+        gather_rows: So many records in one transaction say that more will come.
+        gather_s: Then the next one begins so long after it at the earliest, unless this one was full.
         poll_s: The longest that a row waits whose wake-up was lost.
     """
 
     rows: int = 500
     rows_bytes: int = 4 * 1024 * 1024
+    gather_rows: int = 8
     gather_s: float = 0.01
     poll_s: float = 1.0
 
@@ -176,9 +177,9 @@ class Carrier:
     async def _carry(self, sink: Sink) -> None:
         limits = self._batching
         loop = asyncio.get_running_loop()
-        begun, full = 0.0, True
+        begun, gather = 0.0, False
         while not self._stopping:
-            if not full:
+            if gather:
                 # More by one transaction: it costs Kafka about as much for one record as for a hundred.
                 await asyncio.sleep(max(0.0, begun + limits.gather_s - loop.time()))
             self._news.clear()
@@ -186,7 +187,7 @@ class Carrier:
             self._choose(loop.time())
             begun = loop.time()
             rows = await self._lowest()
-            full = len(rows) == limits.rows
+            gather = limits.gather_rows <= len(rows) < limits.rows
             if rows:
                 await self._produce(sink, rows)
             self._innocent()
