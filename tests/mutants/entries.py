@@ -555,6 +555,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "tests/integration/messaging/test_chats.py::test_a_chat_is_blocked_for_both_and_both_are_told",
     ),
     Mutant(
+        "chats-return-not-told",
+        "A chat that somebody joined again is new to them.",
+        _MESSAGING + "store/members.py",
+        "changed = pg_current_xact_id(),\n    joined = pg_current_xact_id()",
+        "changed = pg_current_xact_id()",
+        "tests/integration/messaging/test_sync.py::test_a_chat_that_the_user_joined_again_since_the_token_says_so_once",
+    ),
+    Mutant(
         "chats-newcomer-has-unread",
         "What was written before somebody came is not unread.",
         _MESSAGING + "store/members.py",

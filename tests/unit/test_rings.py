@@ -148,6 +148,7 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.messaging.migrations.versions.0001_model": "edge",
     "tidings.messaging.migrations.versions.0002_sync": "edge",
     "tidings.messaging.migrations.versions.0003_relay": "edge",
+    "tidings.messaging.migrations.versions.0004_joined": "edge",
     "tidings.messaging.relay": "pure",
     "tidings.messaging.relay.locks": "edge",
     "tidings.messaging.relay.notify": "edge",

@@ -162,7 +162,11 @@ export interface SyncOptions {
 
 /** A part of what was missed, as the service sent it. Updates apply by chat and update id, all else is state. */
 export interface SyncPage {
-  /** Those that changed, whole. */
+  /**
+   * Those that changed, whole. Where `newly_joined` is true, the account became a member, or one again, after `since`
+   * (in a whole state: always), so `updates` does not have all of it: drop what was kept of the chat before, and read
+   * its earlier updates by range.
+   */
   readonly chats: any[];
   /** Ids of chats that are no more, or not the account's any more. */
   readonly removed: string[];

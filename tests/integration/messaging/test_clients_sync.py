@@ -36,9 +36,11 @@ async def test_both_clients_get_what_was_missed_and_begin_anew_where_nobody_know
 
     (state,) = await missed(None)
     assert ([shown["chat_id"] for shown in state.chats], state.whole) == ([chat], True)
+    assert [shown["newly_joined"] for shown in state.chats] == [True]
     service.ask("POST", f"/chat/personal/{chat}/update/message/text", "bob", {"text": "hi"})
     (page,) = await missed(state.next)
     assert ([update["content"]["text"] for update in page.updates], page.whole) == (["hi"], False)
+    assert [shown["newly_joined"] for shown in page.chats] == [False]
     assert [shown.whole for shown in await missed("of another database")] == [True]
 
     node = shutil.which("node")
@@ -49,3 +51,4 @@ async def test_both_clients_get_what_was_missed_and_begin_anew_where_nobody_know
     ran = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)
     shown = json.loads(ran.stdout)
     assert [update["content"]["text"] for update in shown[0]["updates"]] == ["hi"]
+    assert [chat["newly_joined"] for chat in shown[0]["chats"]] == [False]

@@ -88,6 +88,27 @@ async def test_a_migration_that_fails_leaves_nothing(empty_dsn: str) -> None:
         await connection.close()
 
 
+async def test_members_of_before_the_column_are_newcomers_to_older_tokens_and_to_no_later_one(empty_dsn: str) -> None:
+    scripts = {file.stem[:4]: file.read_text() for file in (FOLDER / "versions").glob("*.sql")}
+    connection = await asyncpg.connect(empty_dsn)
+    try:
+        for version in VERSIONS[: VERSIONS.index("0004")]:
+            await connection.execute(scripts[version])
+        await connection.execute(
+            "INSERT INTO users (id) VALUES ('alice');"
+            " INSERT INTO chats (id, kind, creator_id) VALUES (gen_random_uuid(), 'group', 'alice')"
+        )
+        before = int(await connection.fetchval("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))
+        await connection.execute("INSERT INTO members (chat_id, user_id) SELECT id, 'alice' FROM chats")
+        rows = await connection.fetchval("SELECT pg_relation_filenode('members')")
+        await connection.execute(scripts["0004"])
+        after = int(await connection.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
+        assert before <= int(await connection.fetchval("SELECT joined::text FROM members")) < after
+        assert await connection.fetchval("SELECT pg_relation_filenode('members')") == rows, "the table was rewritten"
+    finally:
+        await connection.close()
+
+
 def test_what_a_version_lacks() -> None:
     assert missing(None) == list(VERSIONS)
     assert missing(VERSIONS[0]) == list(VERSIONS[1:])

@@ -175,12 +175,12 @@ async def test_the_list_of_chats_goes_on_with_its_cursor(world: World, ask: Ask)
 async def test_sync_goes_on_with_its_token(world: World, ask: Ask) -> None:
     chat = await world.pair()
     state = await ask("GET", "/sync", preview=0)
-    assert [shown["chat_id"] for shown in state["chats"]] == [str(chat)]
+    assert [(shown["chat_id"], shown["newly_joined"]) for shown in state["chats"]] == [(str(chat), True)]
     said = await world.say(BOB, chat)
     await world.updates.delete_message(BOB, Kind.PERSONAL, chat, said["update_id"], "all")
     missed = await ask("GET", "/sync", since=state["next"])
     assert [update["type"] for update in missed["updates"]] == ["delete"]
-    assert UUID(missed["chats"][0]["chat_id"]) == chat
+    assert (UUID(missed["chats"][0]["chat_id"]), missed["chats"][0]["newly_joined"]) == (chat, False)
     for wrong in ("x", "", "A" * 600):
         assert await ask("GET", "/sync", since=wrong) == (400, "invalid_since"), wrong
     assert await ask("GET", "/sync", preview=21) == (400, "invalid_query_param")

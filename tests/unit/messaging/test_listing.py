@@ -46,6 +46,7 @@ def entry(kind: Kind = Kind.GROUP, **more: Any) -> Entry:
         "blocked_by": [],
         "read_no": 3,
         "delivered_no": 4,
+        "joined": 12,
         "others_read_no": 2,
         "others_delivered_no": 4,
         "likes": 1,

@@ -25,7 +25,9 @@ class Page:
     """A part of what was missed, as the service sent it. Updates apply by chat and update id, all else is state.
 
     Attributes:
-        chats: Those that changed, whole.
+        chats: Those that changed, whole. Where `newly_joined` is true, the account became a member, or one again, after
+            `since` (in a whole state: always), so `updates` does not have all of it: drop what was kept of the chat
+            before, and read its earlier updates by range.
         removed: Ids of chats that are no more, or not the account's any more.
         updates: By chat, then by update id. Some may be known already.
         marks: How far people are.

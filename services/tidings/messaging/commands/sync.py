@@ -41,7 +41,12 @@ class Sync:
         While there is, ask again with `next` at once; the `next` of the last page is for the next time. All that was
         committed before a page was read is in the pages up to it or follows in one after it, also if transactions
         commit in another order than they began; some of it may come again. Updates apply by chat and update id, all
-        else is state. A chat that the client does not know yet has a history before these updates: read that by range.
+        else is state.
+
+        A chat is `newly_joined` if the membership began, or began again, after the token was given (without a token:
+        always). Then the client can't have all that is older than these updates: drop what it kept of the chat and
+        read that by range. Never missing; as other things it may come again, while a transaction from before the
+        joining is still under way.
 
         Args:
             preview: Without `since`, so many newest messages of each chat, 0 to `MAX_PREVIEW`.
@@ -71,7 +76,7 @@ class Sync:
         for entry in entries:
             if len(entry.members) <= MAX_LISTED_MEMBERS:
                 names.update(entry.members)
-        answer = self._answer(user, entries, updates)
+        answer = self._answer(user, 0, entries, updates)
         answer["marks"] = [mark_data(mark, self._wire) for mark in marks]
         answer["users"] = [user_data(person) for person in await store.people(at.connection, list(names))]
         return _ended(answer, token, at.horizon, Place(chats[-1], None) if more else None)
@@ -94,7 +99,7 @@ class Sync:
         marks = await store.changed_marks(
             at, user, since, {e.chat.id: len(e.members) <= MAX_LISTED_MEMBERS for e in entries}
         )
-        answer = self._answer(user, entries, updates)
+        answer = self._answer(user, since, entries, updates)
         answer["marks"] = [mark_data(mark, self._wire) for mark in marks]
         if token.place is None:
             answer["removed"] = [str(chat) for chat in await store.removed_chats(at, user, since)]
@@ -111,9 +116,11 @@ class Sync:
             del chats[0]
         return chats[:limit], len(chats) > limit
 
-    def _answer(self, user: str, entries: list[Entry], updates: list[Update]) -> Answer:
+    def _answer(self, user: str, since: int, entries: list[Entry], updates: list[Update]) -> Answer:
         return {
-            "chats": [entry_data(entry, user, self._wire) for entry in entries],
+            "chats": [
+                entry_data(entry, user, self._wire) | {"newly_joined": entry.joined >= since} for entry in entries
+            ],
             "removed": [],
             "updates": [update_data(update, self._wire) for update in updates],
             "marks": [],

@@ -58,6 +58,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         chat: Without its members: thousands of them would only be made to be listed.
         members: Ids of the present members, in the order in which they joined; `blocked_by` those who block the chat.
         read_no: The viewer's own newest mark; `delivered_no` likewise.
+        joined: The transaction by which the viewer became a member, the last time if it was one before.
         others_read_no: What all others have read; `others_delivered_no` what reached at least one of them.
         likes: How many members like the chat; `liked` whether the viewer does.
         last: The newest message that the viewer may see, where it was asked for.
@@ -68,6 +69,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     blocked_by: Sequence[str]
     read_no: int
     delivered_no: int
+    joined: int
     others_read_no: int
     others_delivered_no: int
     likes: int

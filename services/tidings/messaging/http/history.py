@@ -16,7 +16,7 @@ from tidings.messaging.http.replies import Reply, reply
 from tidings.messaging.http.routing import Handler, read
 from tidings.messaging.http.users import UserData
 
-__all__ = ["ListedChatData", "routes"]
+__all__ = ["LISTED_CHAT", "ListedChatData", "routes"]
 
 Cursor = Annotated[int, Parameter(ge=0, le=MAX_NUMBER)] | None
 
@@ -68,7 +68,7 @@ class ListedChats(Struct):
     next: str | None
 
 
-_LISTED: Final[dict[str, Any]] = CHAT | {
+LISTED_CHAT: Final[dict[str, Any]] = CHAT | {
     "last_update_id": 7,
     "number": 1,
     "room": "",
@@ -116,7 +116,7 @@ def routes(history: History) -> list[Handler]:
     @read(
         "/chats",
         tag="Reading back",
-        example={"chats": [_LISTED], "users": [], "next": None},
+        example={"chats": [LISTED_CHAT], "users": [], "next": None},
         answer=ListedChats,
         name="list_chats_by_newest",
     )

@@ -10,7 +10,7 @@ from tidings.messaging.commands.sync import Sync
 from tidings.messaging.domain.model import Actor
 from tidings.messaging.domain.sync import MAX_PREVIEW
 from tidings.messaging.http.answers import UPDATE, UpdateData
-from tidings.messaging.http.history import ListedChatData
+from tidings.messaging.http.history import LISTED_CHAT, ListedChatData
 from tidings.messaging.http.marks import MarkData
 from tidings.messaging.http.replies import Reply, reply
 from tidings.messaging.http.routing import Handler, read
@@ -19,10 +19,18 @@ from tidings.messaging.http.users import UserData
 __all__ = ["routes"]
 
 
+class SyncedChatData(ListedChatData, kw_only=True):
+    """A chat as the asker sees it, and whether it is new to the asker."""
+
+    newly_joined: Annotated[
+        bool, Meta(description="My membership began, or began again, after `since`. Without `since`: true.")
+    ]
+
+
 class Missed(Struct):
     """A page of what the account missed. Updates apply by chat and update id; all else is state."""
 
-    chats: Annotated[list[ListedChatData], Meta(description="Those that changed, whole.")]
+    chats: Annotated[list[SyncedChatData], Meta(description="Those that changed, whole.")]
     removed: Annotated[list[UUID], Meta(description="Chats that are no more, or not mine any more.")]
     updates: Annotated[list[UpdateData], Meta(description="By chat, then by update id.")]
     marks: list[MarkData]
@@ -38,7 +46,7 @@ def routes(sync: Sync) -> list[Handler]:
         "/sync",
         tag="Reading back",
         example={
-            "chats": [],
+            "chats": [LISTED_CHAT | {"newly_joined": False}],
             "removed": [],
             "updates": [UPDATE],
             "marks": [],
@@ -58,7 +66,8 @@ def routes(sync: Sync) -> list[Handler]:
 
         Without `since`: its current state, with the newest messages of each chat. Follow `next` while there is `more`.
         What the client has may come again; nothing that was committed before is left out, in whatever order
-        transactions end. A chat that the client did not know has older messages too: read them by range.
+        transactions end. A chat that is `newly_joined` has older messages too: forget what the client kept of it, and
+        read them by range. Without `since` every chat is.
         """
         return reply(await sync.read(actor, since, preview=preview))
 

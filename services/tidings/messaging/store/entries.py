@@ -16,7 +16,7 @@ _COLUMNS: Final = ", ".join(f"c.{column.strip()}" for column in CHAT_COLUMNS.spl
 
 # `OFFSET 0` keeps the planner from reading whole chats where it needs one row of each.
 _ENTRIES: Final = f"""
-SELECT {_COLUMNS}, mine.read_no, mine.delivered_no,
+SELECT {_COLUMNS}, mine.read_no, mine.delivered_no, mine.joined::text AS joined,
        f.id AS first_id, f.update_id AS first_update_id, f.client_message_id AS first_client_message_id,
        l.likes, l.liked
 FROM members mine JOIN chats c ON c.id = mine.chat_id
@@ -100,6 +100,7 @@ def _entry(row: Any, gathered: Any) -> Entry:
         blocked_by=gathered["blocking"] or (),
         read_no=row["read_no"],
         delivered_no=row["delivered_no"],
+        joined=int(row["joined"]),
         others_read_no=gathered["others_read_no"],
         others_delivered_no=gathered["others_delivered_no"],
         likes=row["likes"],

@@ -25,7 +25,8 @@ _JOIN = """
 WITH joined AS (
   INSERT INTO members (chat_id, user_id, read_no, delivered_no) VALUES ($1, $2, $3, $3)
   ON CONFLICT (chat_id, user_id) DO UPDATE SET left_at = NULL, joined_at = now(), blocked_at = NULL,
-    read_no = excluded.read_no, delivered_no = excluded.delivered_no, changed = pg_current_xact_id()
+    read_no = excluded.read_no, delivered_no = excluded.delivered_no, changed = pg_current_xact_id(),
+    joined = pg_current_xact_id()
   RETURNING user_id, joined_at, blocked_at, read_no, delivered_no)
 SELECT m.user_id, m.joined_at, m.blocked_at IS NOT NULL AS blocked, m.read_no, m.delivered_no,
        u.number, u.username, u.name, u.avatar
