@@ -173,7 +173,7 @@ export interface SyncPage {
   /** By chat, then by update id. Some may be known already. */
   readonly updates: any[];
   readonly marks: any[];
-  /** Those whose names changed. */
+  /** Those whose names changed or are new to the user. */
   readonly users: any[];
   /** Save it once all pages are dealt with: the next time's `since`. */
   readonly next: string;

@@ -13,6 +13,7 @@ from tests.integration.messaging.world import ALICE, BOB, CAROL, MALLORY, World
 from tidings.errors import DomainError, InvalidInput, NotFound
 from tidings.messaging.commands import Answer
 from tidings.messaging.commands import sync as commands
+from tidings.messaging.domain.entry import MarkKind
 from tidings.messaging.domain.model import Actor, Kind
 from tidings.messaging.domain.sync import Token
 from tidings.messaging.store.database import Database
@@ -221,6 +222,38 @@ async def test_a_chat_that_the_user_joined_since_the_token_says_so_once(world: W
 
     await world.say(BOB, group, "later")
     assert new_in(await world.sync.read(ALICE, joined["next"])) == {str(group): False}
+
+
+async def test_names_come_with_the_people_who_are_new_to_the_user(world: World) -> None:
+    """Nobody changed a name: it is the chat that is new, or somebody in it."""
+    for actor, name in ((BOB, "Bob"), (CAROL, "Carol"), (Actor(id="dave"), "Dave")):
+        await world.users.seen(Actor(id=actor.id, name=name))
+    old, other = await world.group(BOB, ALICE), await world.group(BOB, CAROL)
+    since = (await world.sync.read(ALICE))["next"]
+    await world.groups.add_member(BOB, other, Kind.GROUP, "alice")
+    joined = await world.sync.read(ALICE, since)
+    assert {user["user_id"]: user["name"] for user in joined["users"]} == {"alice": "", "bob": "Bob", "carol": "Carol"}
+
+    await world.groups.add_member(BOB, old, Kind.GROUP, "dave")
+    newcomer = await world.sync.read(ALICE, joined["next"])
+    assert {user["user_id"]: user["name"] for user in newcomer["users"]} == {"dave": "Dave"}
+
+    await world.say(BOB, other, "later")
+    assert (await world.sync.read(ALICE, newcomer["next"]))["users"] == []
+
+
+async def test_how_far_the_others_are_comes_with_a_chat_that_is_new(world: World) -> None:
+    group = await world.group(BOB, CAROL)
+    await world.say(BOB, group, "before")
+    await world.marks.mark(CAROL, group, MarkKind.READ)
+    since = (await world.sync.read(ALICE))["next"]
+    await world.groups.add_member(BOB, group, Kind.GROUP, "alice")
+    joined = await world.sync.read(ALICE, since)
+    assert ("carol", "read", 1) in {(m["user_id"], m["kind"], m["up_to_message_no"]) for m in joined["marks"]}
+    await world.say(BOB, group, "after")
+    assert [
+        mark for mark in (await world.sync.read(ALICE, joined["next"]))["marks"] if mark["user_id"] == "carol"
+    ] == []
 
 
 async def test_a_chat_that_the_user_joined_again_since_the_token_says_so_once(world: World) -> None:

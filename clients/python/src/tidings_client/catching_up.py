@@ -31,7 +31,7 @@ class Page:
         removed: Ids of chats that are no more, or not the account's any more.
         updates: By chat, then by update id. Some may be known already.
         marks: How far people are.
-        users: Those whose names changed.
+        users: Those whose names changed or are new to the user.
         next: Save it once all pages are dealt with: the next time's `since`.
         more: Whether there are more pages.
         whole: Of the account's state from the beginning, so what is not in these pages is no more. So also when the

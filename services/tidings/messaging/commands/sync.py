@@ -37,11 +37,11 @@ class Sync:
         """What changed for the account since an earlier answer; without one, its current state.
 
         The answer: `chats` (those that changed, whole), `removed` (ids of chats that it is no longer in), `updates`
-        (by chat, then update id), `marks`, `users` (whose names changed), `next`, and whether there is `more`.
-        While there is, ask again with `next` at once; the `next` of the last page is for the next time. All that was
-        committed before a page was read is in the pages up to it or follows in one after it, also if transactions
-        commit in another order than they began; some of it may come again. Updates apply by chat and update id, all
-        else is state.
+        (by chat, then update id), `marks`, `users` (whose names changed or are new), `next`, and whether there is
+        `more`. While there is, ask again with `next` at once; the `next` of the last page is for the next time. All
+        that was committed before a page was read is in the pages up to it or follows in one after it, also if
+        transactions commit in another order than they began; some of it may come again. Updates apply by chat and
+        update id, all else is state.
 
         A chat is `newly_joined` if the membership began, or began again, after the token was given (without a token:
         always). Then the client can't have all that is older than these updates: drop what it kept of the chat and
@@ -71,11 +71,10 @@ class Sync:
         chats, more = await self._chats(at, user, 0, token.place, limit)
         entries = await entries_of(at.connection, user, chats)
         updates = await latest_messages(at.connection, user, chats, token.preview)
-        marks = await store.changed_marks(at, user, 0, {e.chat.id: not e.chat.kind.is_group for e in entries})
-        names = {user} if token.place is None else set[str]()
-        for entry in entries:
-            if len(entry.members) <= MAX_LISTED_MEMBERS:
-                names.update(entry.members)
+        marks = await store.changed_marks(
+            at, user, {e.chat.id: store.Wanted(not e.chat.kind.is_group, 0) for e in entries}
+        )
+        names = _named(entries) | ({user} if token.place is None else set())
         answer = self._answer(user, 0, entries, updates)
         answer["marks"] = [mark_data(mark, self._wire) for mark in marks]
         answer["users"] = [user_data(person) for person in await store.people(at.connection, list(names))]
@@ -96,14 +95,17 @@ class Sync:
             place = Place(updates[-1].chat_id, updates[-1].update_id)
             chats = [chat for chat in chats if chat <= place.chat_id]
         entries = await entries_of(at.connection, user, [chat for chat in chats if chat != begun])
-        marks = await store.changed_marks(
-            at, user, since, {e.chat.id: len(e.members) <= MAX_LISTED_MEMBERS for e in entries}
-        )
+        new = [entry for entry in entries if entry.joined >= since]
+        wanted = {e.chat.id: store.Wanted(len(e.members) <= MAX_LISTED_MEMBERS, since) for e in entries}
+        wanted |= {e.chat.id: wanted[e.chat.id]._replace(since=0) for e in new}
+        marks = await store.changed_marks(at, user, wanted)
         answer = self._answer(user, since, entries, updates)
         answer["marks"] = [mark_data(mark, self._wire) for mark in marks]
+        people = await store.people(at.connection, list(_named(new)))
         if token.place is None:
             answer["removed"] = [str(chat) for chat in await store.removed_chats(at, user, since)]
-            answer["users"] = [user_data(person) for person in await store.changed_people(at, user, since)]
+            people += await store.changed_people(at, user, since)
+        answer["users"] = [user_data(person) for person in {person.id: person for person in people}.values()]
         return _ended(answer, token, at.horizon, place)
 
     async def _chats(
@@ -126,6 +128,11 @@ class Sync:
             "marks": [],
             "users": [],
         }
+
+
+def _named(entries: list[Entry]) -> set[str]:
+    """Whose names are shown with these chats."""
+    return {member for entry in entries if len(entry.members) <= MAX_LISTED_MEMBERS for member in entry.members}
 
 
 def _ended(answer: Answer, token: Token, horizon: int, place: Place | None) -> Answer:

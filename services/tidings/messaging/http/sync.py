@@ -34,7 +34,7 @@ class Missed(Struct):
     removed: Annotated[list[UUID], Meta(description="Chats that are no more, or not mine any more.")]
     updates: Annotated[list[UpdateData], Meta(description="By chat, then by update id.")]
     marks: list[MarkData]
-    users: Annotated[list[UserData], Meta(description="Those whose names changed.")]
+    users: Annotated[list[UserData], Meta(description="Those whose names changed or are new to the caller.")]
     next: Annotated[str, Meta(description="The next `since`: at once if there is more, else whenever needed.")]
     more: bool
 

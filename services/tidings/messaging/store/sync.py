@@ -12,6 +12,7 @@ from tidings.messaging.store.reading import UPDATE_COLUMNS, VISIBLE, updates_of
 
 __all__ = [
     "Snapshot",
+    "Wanted",
     "changed_chats",
     "changed_marks",
     "changed_people",
@@ -55,7 +56,7 @@ ORDER BY k.place, x.update_id LIMIT $5
 # The newest mark of each kind; who wrote has read its own message too, and nobody needs a mark for that.
 _MARKS: Final = """
 SELECT m.chat_id, m.user_id, v.kind, k.up_to_no, k.marked_at, g.update_id
-FROM unnest($2::uuid[], $3::boolean[]) AS c (chat_id, everyone)
+FROM unnest($2::uuid[], $3::boolean[], $4::text[]) AS c (chat_id, everyone, since)
 JOIN members m ON m.chat_id = c.chat_id AND (c.everyone OR m.user_id = $1)
 CROSS JOIN (VALUES ('delivered'), ('read')) AS v (kind)
 CROSS JOIN LATERAL (
@@ -63,7 +64,7 @@ CROSS JOIN LATERAL (
   ORDER BY up_to_no DESC LIMIT 1) k
 CROSS JOIN LATERAL (
   SELECT update_id FROM messages WHERE chat_id = m.chat_id AND message_no = k.up_to_no OFFSET 0) g
-WHERE m.left_at IS NULL AND m.changed >= $4::text::xid8 AND m.delivered_no > 0
+WHERE m.left_at IS NULL AND m.changed >= c.since::xid8 AND m.delivered_no > 0
 ORDER BY m.chat_id, m.user_id, v.kind
 """
 
@@ -71,15 +72,15 @@ _PEOPLE: Final = "SELECT id, number, username, name, avatar FROM users WHERE id 
 
 # From the user's own chats to the people in them: who changed anywhere may be many more.
 _CHANGED_PEOPLE: Final = """
-SELECT u.id, u.number, u.username, u.name, u.avatar
+SELECT DISTINCT u.id, u.number, u.username, u.name, u.avatar
 FROM (
-  SELECT $1::text AS id
+  SELECT $1::text AS id, false AS newcomer
   UNION
-  SELECT other.user_id
+  SELECT other.user_id, other.joined >= $2::text::xid8 AND mine.joined < $2::text::xid8
   FROM members mine JOIN chats c ON c.id = mine.chat_id JOIN members other ON other.chat_id = mine.chat_id
   WHERE mine.user_id = $1 AND mine.left_at IS NULL AND c.deleted_at IS NULL AND other.left_at IS NULL) AS near
 JOIN users u ON u.id = near.id
-WHERE u.changed >= $2::text::xid8
+WHERE u.changed >= $2::text::xid8 OR near.newcomer
 ORDER BY u.number
 """
 
@@ -131,13 +132,22 @@ async def changed_updates(at: Snapshot, user: str, since: int, chats: Mapping[UU
     return await updates_of(at.connection, rows, user)
 
 
-async def changed_marks(at: Snapshot, user: str, since: int, chats: Mapping[UUID, bool]) -> list[Mark]:
-    """How far people are in those chats, where that changed.
+class Wanted(NamedTuple):
+    """Which marks of a chat are asked for.
 
-    Args:
-        chats: Each with whether everyone's marks are asked for, or the user's own only.
+    Attributes:
+        everyone: All members', or the user's own only.
+        since: Of members whose marks changed by this transaction or a later one.
     """
-    rows = await at.connection.fetch(_MARKS, user, list(chats), list(chats.values()), str(since))
+
+    everyone: bool
+    since: int
+
+
+async def changed_marks(at: Snapshot, user: str, chats: Mapping[UUID, Wanted]) -> list[Mark]:
+    """How far people are in those chats, where that changed."""
+    everyone, since = [wanted.everyone for wanted in chats.values()], [str(wanted.since) for wanted in chats.values()]
+    rows = await at.connection.fetch(_MARKS, user, list(chats), everyone, since)
     return [
         Mark(
             chat_id=row["chat_id"],
@@ -152,7 +162,9 @@ async def changed_marks(at: Snapshot, user: str, since: int, chats: Mapping[UUID
 
 
 async def changed_people(at: Snapshot, user: str, since: int) -> list[User]:
-    """The user, and those who share a chat with it, where name, username or avatar changed."""
+    """The user, and those who share a chat with it: where name, username or avatar changed, and those who came to a
+    chat that the user was in already.
+    """
     return [User(**dict(row)) for row in await at.connection.fetch(_CHANGED_PEOPLE, user, str(since))]
 
 
