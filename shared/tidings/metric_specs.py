@@ -49,6 +49,7 @@ GaugeName = Literal[
     "tidings_messaging_ready",
     "tidings_messaging_postgres_up",
     "tidings_messaging_kafka_up",
+    "tidings_messaging_connections",
     "tidings_messaging_pool_connections",
     "tidings_messaging_batch_waiting",
     "tidings_outbox_pending",
@@ -268,9 +269,12 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_messaging_refused_total",
-        "Requests refused by a limit, by the error type of the answer.",
+        "Requests and connections refused by a limit, by the error type of the answer; `no_request`: none came.",
         ("reason",),
         runbook="One user over the rate: a client that loops. Many: raise `TIDINGS_MESSAGING_MAX_REQUESTS_PER_S`."
+        " `too_many_connections`: add processes or raise `TIDINGS_MESSAGING_MAX_CONNECTIONS` and the file limit, unless"
+        " `request_timeout` or `no_request` rise too: then somebody holds connections without asking, and the load"
+        " balancer should not let them through."
         " `unavailable`: Postgres is slower than `TIDINGS_POSTGRES_*_TIMEOUT_S`, or the pool too small.",
     ),
     Spec(
@@ -314,6 +318,7 @@ _TABLE: Final = (
         runbook="0: messages are taken and kept in the outbox; nobody hears of them before Kafka is back. Check the"
         " brokers, then `TIDINGS_KAFKA_*`.",
     ),
+    Spec("tidings_messaging_connections", "Open connections of clients."),
     Spec(
         "tidings_messaging_pool_connections",
         "Connections to Postgres of the pool, by state: idle, used.",

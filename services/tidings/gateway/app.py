@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import os
-import resource
 import secrets
 import signal
 import ssl
@@ -37,6 +36,7 @@ from tidings.kafka.source import History, RecordSource
 from tidings.kafka.topics import TopicIds
 from tidings.log import setup as setup_log
 from tidings.metrics import Metrics
+from tidings.open_files import most_open_files
 from tidings.ports import listen_on
 from tidings.token_keys import TokenKeys
 from tidings.tokens import verify
@@ -280,10 +280,7 @@ class Gateway:
 
 
 def _limits(settings: GatewaySettings) -> NodeLimits:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    files = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    files = most_open_files()
     allowed = max(1, files - _FILES_KEPT_FREE)
     connections = settings.max_connections
     if connections is None:

@@ -33,6 +33,7 @@ from tidings.log import setup as setup_log
 from tidings.messaging.expiry import Expiry
 from tidings.messaging.health import Health
 from tidings.messaging.http.app import HttpOptions, build
+from tidings.messaging.http.connection import ConnectionLimits
 from tidings.messaging.http.guard import Guard
 from tidings.messaging.http.limits import Rates
 from tidings.messaging.http.routes import Commands, all_routes
@@ -46,6 +47,7 @@ from tidings.messaging.store.idempotency import Answers
 from tidings.messaging.store.pool import close_pool, open_pool
 from tidings.messaging.wire import Wire
 from tidings.metrics import Metrics
+from tidings.open_files import most_open_files
 from tidings.ports import listen_on
 from tidings.token_keys import TokenKeys
 from tidings.tokens import verify
@@ -59,6 +61,8 @@ _RETRY_MAX_S: Final = 5.0
 _KAFKA_ANSWER_S: Final = 3.0
 _CLEAN_EVERY_S: Final = 60.0
 _CLEAN_BATCH: Final = 1_000
+_FILES_KEPT_FREE: Final = 256
+"""Of the limit of open files, beside the pool: relay, brokers, admin port, log, and sockets that are only refused."""
 _LIMIT_STATUSES: Final = {
     408: "request_timeout",
     413: "body_too_large",
@@ -212,7 +216,7 @@ class Messaging:
             ),
             observe=self._observe(),
         )
-        self._server = HttpServer(api, listening, settings.drain_s)
+        self._server = HttpServer(api, listening, settings.drain_s, self._connection_limits(), self._refused)
         await self._server.start()
         self._stack.push_async_callback(self._server.stop)
 
@@ -234,9 +238,25 @@ class Messaging:
             took.observe(took_s)
             self.metrics.counter("tidings_messaging_requests_total", status=str(status)).inc()
             if reason := _LIMIT_STATUSES.get(status):
-                self.metrics.counter("tidings_messaging_refused_total", reason=reason).inc()
+                self._refused(reason)
 
         return observe
+
+    def _refused(self, reason: str) -> None:
+        self.metrics.counter("tidings_messaging_refused_total", reason=reason).inc()
+
+    def _connection_limits(self) -> ConnectionLimits:
+        settings = self._settings
+        files = most_open_files()
+        allowed = max(1, files - _FILES_KEPT_FREE - self._postgres.pool_max)
+        if settings.max_connections > allowed:
+            log.warning("file_limit_below_connections", max_connections=settings.max_connections, open_files=files)
+        return ConnectionLimits(
+            header_timeout_s=settings.header_timeout_s,
+            header_bytes=settings.max_header_bytes,
+            body_timeout_s=settings.body_timeout_s,
+            connections=min(settings.max_connections, allowed),
+        )
 
     async def _clean(self, answers: Answers) -> None:
         """Forget kept answers that are too old, a batch at a time so that nobody waits for it."""
@@ -274,6 +294,7 @@ class Messaging:
         metrics.on_scrape("tidings_messaging_postgres_up", lambda: self._health.postgres_up)
         metrics.on_scrape("tidings_messaging_kafka_up", lambda: self._health.kafka_up)
         metrics.on_scrape("tidings_messaging_pool_connections", connections)
+        metrics.on_scrape("tidings_messaging_connections", lambda: self._server.connections if self._server else 0)
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

@@ -77,6 +77,28 @@ class MessagingSettings(SettingsGroup):
         description="Seconds that a client has for a request's body, then 408.",
         json_schema_extra=_LIMIT,
     )
+    header_timeout_s: float = Field(
+        default=10,
+        gt=0,
+        le=300,
+        description="Seconds that a client has for a request's headers, from the connect or the first byte of a further"
+        " request, then 408; who has sent nothing of a request is closed.",
+        json_schema_extra=_LIMIT,
+    )
+    max_header_bytes: ByteCount = Field(
+        default=16_384,
+        ge=1_024,
+        le=1 << 20,
+        description="Bytes of a request's line and headers, then 431.",
+        json_schema_extra=_LIMIT,
+    )
+    max_connections: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Connections in all, then 503; fewer if the limit of open files is lower.",
+        json_schema_extra=_LIMIT,
+    )
     max_requests_per_s: float = Field(
         default=50,
         gt=0,

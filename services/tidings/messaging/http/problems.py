@@ -93,11 +93,12 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     **_kinds("http", 401, unauthorized="Unauthorized."),
     **_kinds("http", 404, not_found="There is nothing at this path."),
     **_kinds("http", 405, method_not_allowed="This path does not take that method; see Allow."),
-    **_kinds("http", 408, request_timeout="The body did not arrive in time."),
+    **_kinds("http", 408, request_timeout="The request did not arrive in time."),
     **_kinds("http", 409, idempotency_key_reused="This Idempotency-Key came before with another request."),
     **_kinds("http", 413, body_too_large="The body is larger than this service takes."),
     **_kinds("http", 422, invalid_json="The body is not valid JSON."),
     **_kinds("http", 429, too_many_requests="Too many requests; wait as long as Retry-After says."),
+    **_kinds("http", 431, headers_too_large="The headers are larger than this service takes."),
     **_kinds("http", 500, internal="Something went wrong here; it is not your request's fault."),
     **_kinds(
         "http",
@@ -105,6 +106,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
         bad_request="This is no request that HTTP allows.",
         idempotency_key_missing="POST needs the header Idempotency-Key.",
     ),
+    **_kinds("http", 503, too_many_connections="This process has as many connections as it may; try again soon."),
     **_kinds("dependency", 503, unavailable="A part of this service is away; try again soon."),
     # The rules of chats, with the names and statuses of chakchat.
     **_kinds(

@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import ceil
 from typing import Any, Final
 
 import uvicorn
 
+from tidings.messaging.http.connection import Connection, ConnectionLimits
+
 __all__ = ["HttpServer"]
 
 _BACKLOG: Final = 2048
+_LIMITS: Final = ConnectionLimits()
 _KEEP_ALIVE_S: Final = 75
 """Longer than load balancers keep an idle connection (60 s): else they send into one that we are just closing."""
 
@@ -29,13 +32,22 @@ class HttpServer:
 
     Args:
         drain_s: How long requests under way may take to finish after `stop`.
+        limits: Of connections and of what comes before the application sees a request.
+        refused: Told of each refusal by one of them: the error type of the answer, or `no_request` if there was none.
     """
 
-    def __init__(self, app: Any, listening: socket.socket, drain_s: float) -> None:
+    def __init__(
+        self,
+        app: Any,
+        listening: socket.socket,
+        drain_s: float,
+        limits: ConnectionLimits = _LIMITS,
+        refused: Callable[[str], None] = lambda _: None,
+    ) -> None:
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=Connection.within(limits, refused),
             ws="none",
             lifespan="off",
             log_config=None,
@@ -49,6 +61,11 @@ class HttpServer:
         self._server = _Server(config)
         self._listening = listening
         self._serving: asyncio.Task[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._server.server_state.connections)
 
     async def start(self) -> None:
         """Return once requests are taken."""
