@@ -639,6 +639,16 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _FAILURES + "test_killed_between_any_two_steps_nothing_is_lost_and_only_the_unforgotten_is_repeated",
     ),
     Mutant(
+        "outbox-after-the-commit",
+        "A row and its modification are committed together.",
+        _MESSAGING + "store/database.py",
+        "                        shards = await write_results(connection, unit.emitted, unit.kept)\n",
+        "                        await write_results(connection, [], unit.kept)\n"
+        "                    shards = await write_results(connection, unit.emitted, [])\n",
+        "tests/integration/messaging/test_service_crashes.py::"
+        "test_killed_at_random_what_is_answered_is_in_the_tables_and_on_the_topic_once_and_in_order[4]",
+    ),
+    Mutant(
         "relay-unfenced",
         "A thawed process writes nothing.",
         _RELAY + "relay.py",
