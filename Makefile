@@ -65,8 +65,8 @@ mutants: $(STAMP) ## break each guarantee once and see its test fail
 bench: $(STAMP) ## measure against the baseline; takes a while, wants a quiet machine
 	$(BIN)/tidings bench
 
-bench-messaging: $(STAMP) ## measure the messaging service; some two minutes, wants a quiet machine
-	$(BIN)/tidings bench --part messaging
+bench-messaging: $(STAMP) ## measure the messaging service; some three minutes, wants a quiet machine
+	$(BIN)/tidings bench --part messaging --warm-up 30 --seconds 15
 
 fmt: $(STAMP) ## format, and mend what ruff can mend
 	$(BIN)/ruff check --fix-only --quiet .

@@ -276,6 +276,8 @@ def conditions(report: Report) -> str:
             f" of {options['seconds']:g} s after {options['warm_up']:g} s of warm-up, gateway and baseline in turn;"
             f" load client: {options['engine']}"
         )
+    elif report.messaging:
+        rounds = f" One round of {options['seconds']:g} s after {options['warm_up']:g} s of warm-up"
     return (
         f"{machine['date']}; {machine['cpu']}, {machine['cores']} cores (load client, producer and Kafka beside the"
         f" target), {machine['memory']}; {machine['kernel']}; Python {machine['python']}; {machine['packages']};"
