@@ -262,7 +262,7 @@ def threads() -> int:
 async def test_a_process_that_vanishes_from_the_network_loses_its_shards_too(pool: Pool, postgres_dsn: str) -> None:
     """Its session ends by silence alone, whatever TCP believes."""
     lost: list[bool] = []
-    session = await LockSession.open(postgres_dsn, lambda: lost.append(True))
+    session = await LockSession.open(postgres_dsn, "nobody", lambda: lost.append(True))
     assert await session.take(0)
     began = time.monotonic()
     await until(lambda: lost, 10)

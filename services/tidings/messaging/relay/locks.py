@@ -10,7 +10,6 @@ session: so whoever takes the shard over knows whom to shut out of Kafka first.
 import asyncio
 from collections.abc import Callable, Collection
 from typing import Any, Final, Self
-from uuid import uuid4
 
 import asyncpg
 import msgspec
@@ -66,20 +65,22 @@ class LockSession:
     Any of its methods raises DatabaseUnavailable once the session is lost, and with it all its locks.
 
     Attributes:
-        name: Of the producer that belongs to this session; no other session ever has it.
+        name: Of this process's producer.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, name: str) -> None:
         self._connection = connection
+        self.name = name
         self._turn = asyncio.Lock()
         self._me = 0
-        self.name = uuid4().hex
 
     @classmethod
-    async def open(cls, dsn: str, on_loss: Callable[[], None]) -> Self:
+    async def open(cls, dsn: str, name: str, on_loss: Callable[[], None]) -> Self:
         """Connect and become a member, so far without shards.
 
         Args:
+            name: Of the producer that writes what is held by this session. The process's sessions may have the same,
+                one after the other, if each begins with a producer that was opened anew.
             on_loss: Called when the connection ends, for whatever reason.
         """
         connection = await connect(
@@ -88,7 +89,7 @@ class LockSession:
             answer_s=_ANSWER_S,
             idle_session_timeout=f"{SILENCE_S * 1000:.0f}",
         )
-        session = cls(connection)
+        session = cls(connection, name)
         connection.add_termination_listener(lambda _: on_loss())
         try:
             row = await session._ask(_JOIN, _MEMBERS)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Collection
 from typing import Final
+from uuid import uuid4
 
 import structlog
 
@@ -47,6 +48,7 @@ class Relay:
         self._topic = topic
         self._metrics = metrics
         self._batching = batching or Batching()
+        self._name = uuid4().hex
         self._carrier: Carrier | None = None
         self._carrying: asyncio.Task[None] | None = None
         self._session: LockSession | None = None
@@ -111,7 +113,7 @@ class Relay:
         """Be a member, and hold what is ours to hold."""
         while True:
             try:
-                self._session = await LockSession.open(self._dsn, self._look.set)
+                self._session = await LockSession.open(self._dsn, self._name, self._look.set)
                 await self._take_part(self._session)
             except DatabaseUnavailable as error:
                 self._failures += 1
