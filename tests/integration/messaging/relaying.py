@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from tests.integration.producing import Stored, read_all
 from tidings.config import KafkaSettings
 from tidings.messaging.domain.modification import Modification
-from tidings.messaging.store.database import Database, Pool
+from tidings.messaging.store.database import Connection, Database, Pool
 from tidings.messaging.store.unit import Unit
 
 __all__ = ["change", "empty", "first_of_each_id", "in_kafka", "make_chats", "members", "numbers", "prove", "until"]
@@ -92,7 +92,7 @@ def empty(pool: Pool) -> Callable[[], Any]:
     return ask
 
 
-async def members(pool: Pool) -> int:
+async def members(pool: "Pool | Connection") -> int:
     """How many processes have a lock session."""
     count = await pool.fetchval(
         "SELECT count(*) FROM pg_stat_activity"

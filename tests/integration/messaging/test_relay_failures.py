@@ -106,6 +106,8 @@ class Writing:
         self._database = database
         self._chats = chats
         self._pause_s = pause_s
+        self._changes: list[asyncio.Future[None]] = []
+        """The one under way; the end waits for it."""
         self._from = datetime.fromtimestamp(0, UTC)
         self.oldest_s = 0.0
 
@@ -121,14 +123,18 @@ class Writing:
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:
             task.cancel()
-        for result in await asyncio.gather(*self._tasks, return_exceptions=True):
+        for result in await asyncio.gather(*self._tasks, *self._changes, return_exceptions=True):
             if isinstance(result, Exception):
                 raise result
 
     async def _write(self) -> None:
         while True:
             # Shielded: a change that is cancelled in its commit would be one too few or too many for the proof.
-            await asyncio.shield(change(self._database, random.choice(self._chats), times=random.choice((1, 1, 3))))
+            one = asyncio.ensure_future(
+                change(self._database, random.choice(self._chats), times=random.choice((1, 1, 3)))
+            )
+            self._changes = [one]
+            await asyncio.shield(one)
             await asyncio.sleep(self._pause_s)
 
     async def _watch(self) -> None:
