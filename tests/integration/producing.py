@@ -86,12 +86,19 @@ def transaction(kafka: KafkaSettings, topic: str, values: Iterable[bytes], *, pa
 
 
 def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[Stored]:
-    """Every committed record of the topic."""
-    consumer = Consumer({**librdkafka_options(kafka), "group.id": "unused", "enable.auto.commit": False})
+    """Every committed record of the topic.
+
+    A commit is acknowledged a moment before its markers are written, and until then nobody sees its records: so what is
+    under way is waited for, some seconds at most.
+    """
+    options = {**librdkafka_options(kafka), "group.id": "unused", "enable.auto.commit": False}
+    consumer, uncommitted = Consumer(options), Consumer({**options, "isolation.level": "read_uncommitted"})
     stored: list[Stored] = []
     for number in range(partitions):
         partition = TopicPartition(topic, number, 0)
-        high = _end(consumer, partition)
+        decided = time.monotonic() + 5
+        while (high := _end(consumer, partition)) < _end(uncommitted, partition) and time.monotonic() < decided:
+            time.sleep(0.02)
         consumer.assign([partition])
         deadline = time.monotonic() + 30
         while consumer.position([partition])[0].offset < high and high and time.monotonic() < deadline:
@@ -99,6 +106,7 @@ def read_all(kafka: KafkaSettings, topic: str, partitions: int) -> list[Stored]:
                 assert message.error() is None
                 stored.append(_stored(message))
     consumer.close()
+    uncommitted.close()
     return stored
 
 
