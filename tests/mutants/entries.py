@@ -624,7 +624,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "gathering-without-end",
         "Beyond a limit no message waits to be written.",
         _MESSAGING + "commands/gathering.py",
-        "if len(self._waiting) >= self._max_waiting_items:",
+        "if self._waiting_items >= self._max_waiting_items:",
         "if False:",
         "tests/unit/messaging/test_gathering.py::test_beyond_its_limit_nobody_may_wait_and_those_who_wait_are_done",
     ),

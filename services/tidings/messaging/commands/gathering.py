@@ -45,12 +45,15 @@ class Gatherer(Generic[Item, Outcome]):
         self._max_items = max_items
         self._free_batches = max_batches
         self._max_waiting_items = max_waiting_items
-        self._waiting: deque[tuple[Item, asyncio.Future[Outcome]]] = deque()
-        self._busy: set[Hashable] = set()
+        self._lines: dict[Hashable, deque[tuple[Item, asyncio.Future[Outcome]]]] = {}
+        """Those who wait, by key; also of each key that is under way, with nobody in it perhaps."""
+        self._ready: deque[Hashable] = deque()
+        """Keys with somebody who waits and nobody under way, in the order in which they came to be so."""
+        self._waiting_items = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._batches = metrics.counter("tidings_messaging_batches_total")
         self._items = metrics.counter("tidings_messaging_batched_total")
-        metrics.on_scrape("tidings_messaging_batch_waiting", lambda: len(self._waiting))
+        metrics.on_scrape("tidings_messaging_batch_waiting", lambda: self._waiting_items)
 
     async def __call__(self, item: Item) -> Outcome:
         """Have it done.
@@ -58,13 +61,18 @@ class Gatherer(Generic[Item, Outcome]):
         Raises:
             DatabaseUnavailable: Too many wait already, or the database failed those before.
             Exception: What `do` raised.
-        Cost: constant, besides the batch's own; for each batch, all items that wait for their key are looked at.
+        Cost: constant, besides the batch's own.
         """
-        if len(self._waiting) >= self._max_waiting_items:
-            raise DatabaseUnavailable(f"{len(self._waiting)} wait to be written already")
+        if self._waiting_items >= self._max_waiting_items:
+            raise DatabaseUnavailable(f"{self._waiting_items} wait to be written already")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append((item, future))
+        key = self._key(item)
+        if key not in self._lines:
+            self._lines[key] = deque()
+            self._ready.append(key)
+        self._lines[key].append((item, future))
+        self._waiting_items += 1
         # Not at once: what this turn of the loop still brings goes along.
         loop.call_soon(self._start)
         return await future
@@ -78,17 +86,17 @@ class Gatherer(Generic[Item, Outcome]):
 
     def _next(self) -> list[tuple[Item, "asyncio.Future[Outcome]"]]:
         batch: list[tuple[Item, asyncio.Future[Outcome]]] = []
-        passed: list[tuple[Item, asyncio.Future[Outcome]]] = []
-        while self._waiting and len(batch) < self._max_items:
-            item, future = self._waiting.popleft()
-            if future.done():  # whoever asked has gone
-                continue
-            if (key := self._key(item)) in self._busy:
-                passed.append((item, future))
+        while self._ready and len(batch) < self._max_items:
+            key = self._ready.popleft()
+            line = self._lines[key]
+            while line:
+                item, future = line.popleft()
+                self._waiting_items -= 1
+                if not future.done():  # else whoever asked has gone
+                    batch.append((item, future))
+                    break
             else:
-                self._busy.add(key)
-                batch.append((item, future))
-        self._waiting.extendleft(reversed(passed))
+                del self._lines[key]
         return batch
 
     async def _run(self, batch: list[tuple[Item, "asyncio.Future[Outcome]"]]) -> None:
@@ -98,8 +106,10 @@ class Gatherer(Generic[Item, Outcome]):
         except Exception as error:
             self._fail(batch, error)
             if isinstance(error, DatabaseUnavailable):  # nobody waits for the same answer again
-                self._fail(self._waiting, error)
-                self._waiting.clear()
+                for line in self._lines.values():
+                    self._waiting_items -= len(line)
+                    self._fail(line, error)
+                    line.clear()
         else:
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if not future.done():
@@ -107,7 +117,11 @@ class Gatherer(Generic[Item, Outcome]):
         finally:
             self._batches.inc()
             self._items.inc(len(items))
-            self._busy.difference_update(map(self._key, items))
+            for key in map(self._key, items):
+                if self._lines[key]:
+                    self._ready.append(key)
+                else:
+                    del self._lines[key]
             self._free_batches += 1
             self._start()
 
