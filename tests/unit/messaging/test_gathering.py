@@ -117,7 +117,8 @@ async def test_beyond_its_limit_nobody_may_wait_and_those_who_wait_are_done() ->
     waiting = await ask(gatherer, *((str(number), number) for number in range(MAX_WAITING_ITEMS)))
     assert work.metrics.value("tidings_messaging_batch_waiting") == MAX_WAITING_ITEMS
     with pytest.raises(DatabaseUnavailable):
-        await gatherer(("late", 1))
+        async with asyncio.timeout(5):
+            await gatherer(("late", 1))
     while work.ends:
         work.end()
         await turns()
