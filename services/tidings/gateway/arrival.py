@@ -131,13 +131,13 @@ class Arrival(asyncio.Protocol):
         connection.open(accepted, self._head)
 
     async def _decide_with_new_keys(self, request: Request, unknown: InvalidToken) -> None:
-        found = await self._node.refresh_keys()
+        await self._node.refresh_keys()
         if self._over:
             return
+        # Whether or not that brought new keys: another's fetch may have, between our first look and this one.
         try:
-            if found:
-                self._decide(request)
-                return
+            self._decide(request)
+            return
         except UnknownKey:
             pass
         try:

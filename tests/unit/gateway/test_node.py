@@ -1,5 +1,7 @@
 """The connections of one node together: limits, and who is given up when all of them wait."""
 
+import asyncio
+
 import pytest
 
 from tests.gateway_fakes import LogEntry, Party, Transport, record, request, server_frames
@@ -133,3 +135,23 @@ def test_every_touched_connection_is_written_once_per_batch() -> None:
     before = [client.writes for client in clients]
     party.deliver(*(LogEntry(number, record([f"u{user}" for user in range(10)])) for number in range(20)))
     assert [client.writes - count for client, count in zip(clients, before, strict=True)] == [1] * 10
+
+
+@pytest.mark.parametrize(("came", "status"), [(True, b"101"), (False, b"401")])
+def test_keys_that_another_fetched_just_before_count_too(came: bool, status: bytes) -> None:
+    """To whoever asks a moment later there are no newer ones any more: it must look itself."""
+    party = Party()
+    party.known_keys = False
+
+    async def none_newer() -> bool:
+        return False
+
+    async def arrive() -> bytes:
+        party.node.refresh_keys = none_newer
+        transport = party.dial()
+        transport.connection.data_received(request(token="unknown"))
+        party.known_keys = came
+        await party.node.settled()
+        return bytes(transport.sent)
+
+    assert asyncio.run(arrive()).startswith(b"HTTP/1.1 " + status)
