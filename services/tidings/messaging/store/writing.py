@@ -14,7 +14,8 @@ from tidings.messaging.store.marks import Authored
 __all__ = ["NewMessage", "Written", "expiry", "write_messages", "written_as"]
 
 # One round trip for all of it: the chats' counters, the updates, the messages, the authors' marks (who writes has read
-# all before it), and what the records tell the receivers about their oldest unread message.
+# all before it), and what the records tell the receivers about their oldest unread message. The chats are named once
+# more as an array: of JSON the planner believes that it holds a hundred, and walks through all chats to find them.
 _WRITE = """
 WITH new AS (
   SELECT * FROM jsonb_to_recordset($1::jsonb) AS new (
@@ -24,7 +25,7 @@ WITH new AS (
 chat AS (
   UPDATE chats SET last_update_id = last_update_id + 1, last_message_no = last_message_no + 1,
     last_message_at = new.at, changed = pg_current_xact_id(), updated_at = new.at
-  FROM new WHERE chats.id = new.chat_id AND last_update_id = new.update_id - 1
+  FROM new WHERE chats.id = ANY($2::uuid[]) AND chats.id = new.chat_id AND last_update_id = new.update_id - 1
   RETURNING chats.id AS chat_id, last_message_no AS message_no),
 entry AS (
   INSERT INTO updates (chat_id, update_id, type, sender_id, created_at, content, expires_at)
@@ -120,7 +121,8 @@ async def write_messages(connection: Connection, new: Sequence[NewMessage]) -> l
         asyncpg.UniqueViolationError: An author gave that client message id to a message before.
     Cost: one round trip.
     """
-    rows = {row["chat_id"]: row for row in await connection.fetch(_WRITE, _encode(new).decode())}
+    chats = [message.chat_id for message in new]
+    rows = {row["chat_id"]: row for row in await connection.fetch(_WRITE, _encode(new).decode(), chats)}
     assert len(rows) == len(new), "a chat was not locked"
     return [_written(rows[message.chat_id]) for message in new]
 
