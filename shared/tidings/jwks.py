@@ -118,7 +118,8 @@ class JwksCache:
         Cancelling one caller leaves the fetch to the others.
 
         Returns:
-            Whether the keys are others than before: only then is it worth verifying again.
+            Whether the keys are others than when this was called. If the token was judged earlier than that, judge it
+            again in any case.
         Cost: nothing within the cooldown; else waits up to `timeout_s`.
         """
         before = self._keys

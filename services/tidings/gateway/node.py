@@ -65,7 +65,7 @@ class Node:
     Args:
         name: The node's name, told to clients.
         boot: Tells this start of the node from others; the first part of session ids.
-        refresh_keys: Asked when a token names an unknown key; returns, in bounded time, whether there are new ones.
+        refresh_keys: Asked when a token names an unknown key; returns in bounded time. Then the token is judged again.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ async def test_a_stop_hands_over_at_once_and_writes_nothing_twice(
     async def gone() -> bool:
         return await members(watching) == 1
 
-    await until(gone, 2)  # and not when Postgres misses it
+    await until(gone, 1)  # and not when Postgres misses it
     await watching.close()
     await until(lambda: len(second.shards) == SHARDS)
     await writing
