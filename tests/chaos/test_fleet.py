@@ -1,10 +1,12 @@
 """Nodes that go, in good order or not, and crowds that come back."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tests.chaos.faults import GatewayKilled, RollingRestart, strike
 from tests.chaos.feed import Mix, audience
 from tests.chaos.loops import fast_loop
 from tests.chaos.recoveries import Recoveries
+from tests.integration.conftest import own_cluster
 from tests.integration.processes import environment
 from tidings.kafka.apache import ApacheKafka
 
@@ -68,6 +71,12 @@ async def test_a_node_killed_under_load(cluster: ApacheKafka, tmp_path: Path) ->
         assert max(recoveries.seconds) < 15
 
 
+@contextlib.asynccontextmanager
+async def one_broker(folder: Path) -> AsyncIterator[ApacheKafka]:
+    with contextlib.ExitStack() as stack:
+        yield await asyncio.to_thread(lambda: stack.enter_context(own_cluster(folder)))
+
+
 class Probe:
     """The measuring process."""
 
@@ -100,9 +109,15 @@ class Probe:
 
 
 @fast_loop
-async def test_a_storm_does_not_delay_live_delivery_on_the_other_node(cluster: ApacheKafka, tmp_path: Path) -> None:
-    """2,000 clients of a killed node come to the other at once, with cursors, each with missed records."""
-    async with arena(cluster, tmp_path, max_resumes_per_s=200, ping_interval_s=25) as own:
+async def test_a_storm_does_not_delay_live_delivery_on_the_other_node(tmp_path: Path) -> None:
+    """2,000 clients of a killed node come to the other at once, with cursors, each with missed records.
+
+    On one broker of its own, freshly started: what is measured is the node, and three brokers take more of the cores.
+    """
+    async with (
+        one_broker(tmp_path) as cluster,
+        arena(cluster, tmp_path, max_resumes_per_s=200, ping_interval_s=25) as own,
+    ):
         own.populate(2000, two_devices=0.0, sse=0.1)
         own.crowd.choices = [0]
         await own.crowd.start(120)
