@@ -1,6 +1,6 @@
 """A relay as a process of its own, which dies or freezes at a step of its own choice.
 
-python -m tests.integration.messaging.relay_process [kill|stop before|after open|send|commit|delete]
+python -m tests.integration.messaging.relay_process [kill|stop before|after open|send|commit|forget]
 """
 
 import asyncio
@@ -15,17 +15,18 @@ from tidings.messaging.relay.relay import Relay
 from tidings.messaging.relay.rows import OutboxRows
 from tidings.metrics import Metrics
 
-OWNERS: dict[str, Any] = {
-    "open": TransactionalProducer,
-    "send": TransactionalProducer,
-    "commit": TransactionalProducer,
-    "delete": OutboxRows,
+STEPS: dict[str, tuple[Any, str]] = {
+    "open": (TransactionalProducer, "open"),
+    "send": (TransactionalProducer, "send"),
+    "commit": (TransactionalProducer, "commit"),
+    "forget": (OutboxRows, "advance"),
 }
 
 
 def fail_at(fate: str, when: str, step: str) -> None:
-    """Kill or stop this process around the first call of that step."""
-    original = getattr(OWNERS[step], step)
+    """Kill or stop this process around the first call of that step; of `forget`, the first with something to forget."""
+    owner, name = STEPS[step]
+    original = getattr(owner, name)
     done: list[str] = []
 
     def fail(moment: str) -> None:
@@ -33,12 +34,15 @@ def fail_at(fate: str, when: str, step: str) -> None:
             done.append(fate)
             os.kill(os.getpid(), signal.SIGKILL if fate == "kill" else signal.SIGSTOP)
 
-    async def replaced(self: Any, *arguments: Any) -> None:
+    async def replaced(self: Any, *arguments: Any, **limits: Any) -> Any:
+        if step == "forget" and not arguments[0]:
+            return await original(self, *arguments, **limits)
         fail("before")
-        await original(self, *arguments)
+        answer = await original(self, *arguments, **limits)
         fail("after")
+        return answer
 
-    setattr(OWNERS[step], step, replaced)
+    setattr(owner, name, replaced)
 
 
 async def main() -> None:

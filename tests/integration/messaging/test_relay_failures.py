@@ -156,8 +156,8 @@ class Writing:
         ("after", "send", False),
         ("before", "commit", False),
         ("after", "commit", True),
-        ("before", "delete", True),
-        ("after", "delete", False),
+        ("before", "forget", True),
+        ("after", "forget", False),
     ],
 )
 async def test_killed_between_any_two_steps_nothing_is_lost_and_only_the_unforgotten_is_repeated(
@@ -347,6 +347,35 @@ async def test_while_postgres_is_gone_the_relay_waits_and_goes_on(
         await until(empty(pool), 20)
         await prove(pool, kafka.settings, topics.modifications, topics.partitions, chats)
         await pool.close()
+    finally:
+        await relay.stop(5)
+
+
+async def test_what_a_crashed_postgres_forgot_of_the_relays_work_is_produced_again_with_the_same_ids_in_order(
+    postgres_factory: Callable[..., LocalPostgres], kafka: Broker, topics: TopicSettings
+) -> None:
+    """No deletion waits for the disk, so a server that crashes has rows again that are in Kafka already."""
+    server = postgres_factory(fast=False, settings={"wal_writer_delay": "10s"})  # forgets ten seconds, not one
+    dsn = server.dsn
+    await asyncio.to_thread(migrate, dsn)
+    relay = Relay(dsn, kafka.settings, topics.modifications, Metrics())
+    await relay.start()
+    try:
+        chats: list[UUID] = []
+        for _ in range(2):  # the server may just have written, once
+            async with asyncpg.create_pool(dsn, min_size=1, max_size=5) as pool:
+                chats += await make_chats(pool, 1)
+                for chat in chats:
+                    await change(Database(pool, relay.wake, acquire_timeout_s=10), chat, times=20)
+                await until(empty(pool), 20)
+                server.kill()
+                pool.terminate()
+            await asyncio.to_thread(server.start)
+        async with asyncpg.create_pool(dsn, min_size=1, max_size=5) as pool:
+            await until(empty(pool), 20)
+            await change(Database(pool, relay.wake, acquire_timeout_s=10), chats[0], times=20)
+            await until(empty(pool), 20)
+            assert await prove(pool, kafka.settings, topics.modifications, topics.partitions, chats) > 0
     finally:
         await relay.stop(5)
 

@@ -53,8 +53,10 @@ class Sink(Protocol):
 class Outbox(Protocol):
     """What `rows.OutboxRows` does."""
 
-    async def lowest(self, shards: Sequence[int], *, limit: int, limit_bytes: int) -> list[Row]: ...
-    async def delete(self, ids: list[int]) -> None: ...
+    async def advance(
+        self, done: Sequence[int], shards: Sequence[int], *, limit: int, limit_bytes: int
+    ) -> list[Row]: ...
+    async def delete(self, ids: Sequence[int]) -> None: ...
     def close(self) -> None: ...
 
 
@@ -183,10 +185,11 @@ class Carrier:
                 # More by one transaction: it costs Kafka about as much for one record as for a hundred.
                 await asyncio.sleep(max(0.0, begun + limits.gather_s - loop.time()))
             self._news.clear()
-            await self._forget_acknowledged()
+            if not self._carried <= self._held:
+                await self._forget_acknowledged()  # else the next holder would produce it again
             self._choose(loop.time())
             begun = loop.time()
-            rows = await self._lowest()
+            rows = await self._advance()
             gather = limits.gather_rows <= len(rows) < limits.rows
             if rows:
                 await self._produce(sink, rows)
@@ -214,11 +217,17 @@ class Carrier:
         self._acknowledged = [row.id for row in rows]
         self._relayed.inc(len(rows))
 
-    async def _lowest(self) -> list[Row]:
-        limits = self._batching
+    async def _advance(self) -> list[Row]:
+        """Forget what is in Kafka, and read what comes next."""
         if not self._carried:
+            await self._forget_acknowledged()
             return []
-        return await self._outbox.lowest(sorted(self._carried), limit=limits.rows, limit_bytes=limits.rows_bytes)
+        limits = self._batching
+        rows = await self._outbox.advance(
+            self._acknowledged, sorted(self._carried), limit=limits.rows, limit_bytes=limits.rows_bytes
+        )
+        self._acknowledged = []
+        return rows
 
     async def _forget_acknowledged(self) -> None:
         if self._acknowledged:
