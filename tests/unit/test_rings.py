@@ -230,6 +230,7 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.cli.bench.targets": "app",
     "tidings.cli.bench.tokens": "app",
     "tidings.cli.bench.walker": "pure",
+    "tidings.cli.bench.writes": "app",
     "tidings.cli.closing_reference": "app",
     "tidings.cli.doctor": "app",
     "tidings.cli.gateway": "app",

@@ -21,8 +21,8 @@ __all__ = ["bench"]
 
 _QUICK = {
     "rounds": 1, "seconds": 1.0, "warm_up": 0.5, "idle_connections": (200,), "idle_seconds": 2.0, "connects": 200,
-    "settle_s": 0.5, "patience_s": 2.0, "missed": ((1, 3), (200, 2)), "others": 300, "window_records": 2_000,
-    "window_shapes": (Shape(50, 10, 500),), "window_connected": 10, "window_seconds": 1.0,
+    "written": (50, 250, 20), "settle_s": 0.5, "patience_s": 2.0, "missed": ((1, 3), (200, 2)), "others": 300,
+    "window_records": 2_000, "window_shapes": (Shape(50, 10, 500),), "window_connected": 10, "window_seconds": 1.0,
     "window_fill_bytes": 200_000, "chats": 5, "relayed": 500, "synced_chats": 10,
 }  # fmt: skip
 _QUICK_SHAPE = Shape(100, 10, 100)
@@ -101,14 +101,15 @@ def bench(
     writes it with asyncio, aiokafka, json and websockets.
 
     Deliveries per CPU-second of the process, latency from produce to client, loss, memory and CPU of idle connections,
-    connects per second. Beside it, of the gateway alone: how long a resume takes, and what the window costs. Needs
-    some 70 minutes with all defaults, and a machine that does nothing else. The messaging service has a part of its
-    own, which runs only when it is named.
+    connects per second. Beside it what a bare write to a socket costs here, and of the gateway alone how long a resume
+    takes and what the window costs. Needs some 70 minutes with all defaults, and a machine that does nothing else. The
+    messaging service has a part of its own, which runs only when it is named.
 
     \b
     Examples:
       tidings bench                                     everything
       tidings bench --part shapes --shape 1000x100@400 --rounds 3
+      tidings bench --part writes
       tidings bench --part idle --target gateway
       tidings bench --part resume --part window --markdown
       tidings bench --part messaging

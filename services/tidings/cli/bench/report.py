@@ -13,6 +13,7 @@ from tidings.cli.bench.messaging import Messaging
 from tidings.cli.bench.resume import Resume, ResumeRate
 from tidings.cli.bench.summary import Compared
 from tidings.cli.bench.targets import GATEWAY
+from tidings.cli.bench.writes import Writes
 
 __all__ = ["Report", "Rows", "markdown", "print_report"]
 
@@ -34,6 +35,7 @@ class Report:
     machine: dict[str, str]
     options: dict[str, Any]
     shapes: list[Compared] = field(default_factory=list)
+    writes: list[Writes] = field(default_factory=list)
     idle: list[Idle] = field(default_factory=list)
     connects: list[Connects] = field(default_factory=list)
     resumes: list[Resume] = field(default_factory=list)
@@ -56,6 +58,7 @@ class Report:
                 }
                 for each in self.shapes
             ],
+            "writes": [each.as_dict() for each in self.writes],
             "idle": [asdict(each) for each in self.idle],
             "connects": [asdict(each) for each in self.connects],
             "resumes": [asdict(each) for each in self.resumes],
@@ -105,6 +108,20 @@ def inside_rows(found: Sequence[Compared]) -> Rows:
                     values = one.inside[name]
                     rows.append([each.shape, title, *(f"≤ {values[q] * 1000:g}" for q in ("p50", "p99"))])
     return ["Shape", "In the gateway", "p50 ms", "p99 ms"], rows
+
+
+def write_rows(found: Sequence[Writes]) -> Rows:
+    rows = [
+        [
+            f"{each.connections:,}",
+            str(each.frame_bytes),
+            f"{each.median_us:.2f} ({min(each.cpu_us):.2f} to {max(each.cpu_us):.2f})",
+            f"{each.median_kernel_us:.2f}",
+            f"{1e6 / each.median_us:,.0f}",
+        ]
+        for each in found
+    ]
+    return ["Connections", "Bytes", "µs a write", "of it in the kernel", "Per CPU-s"], rows
 
 
 def idle_rows(found: Sequence[Idle]) -> Rows:
@@ -224,6 +241,13 @@ def _tables(report: Report) -> list[tuple[str, Rows, str]]:
     tables = [
         ("Deliveries, per CPU-second of the target's process", shape_rows(report.shapes), ""),
         ("Inside the gateway", inside_rows(report.shapes), ""),
+        (
+            "Nothing but writes",
+            write_rows(report.writes),
+            "A process that writes a frame to each connection in turn and does nothing else, on the same event loop as"
+            " the gateway. More per CPU-second than that has only who puts several frames into one write, and so keeps"
+            " the first of them waiting.",
+        ),
         ("Idle connections", idle_rows(report.idle), ""),
         ("Connects (gateway: RS256 token each)", connect_rows(report.connects), ""),
         (

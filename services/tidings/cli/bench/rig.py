@@ -23,7 +23,7 @@ from tidings.kafka.topics import create
 
 __all__ = ["OUR_GATEWAY", "Options", "Part", "Rig", "TargetName"]
 
-Part = Literal["shapes", "idle", "connects", "resume", "window", "messaging"]
+Part = Literal["shapes", "writes", "idle", "connects", "resume", "window", "messaging"]
 TargetName = Literal["gateway", "baseline"]
 
 OUR_GATEWAY = shlex.join([sys.executable, "-m", "tidings.cli", "gateway"])
@@ -34,11 +34,13 @@ class Options:
     """What is asked for. Times in seconds."""
 
     shapes: Sequence[Shape]
-    parts: Sequence[Part] = ("shapes", "idle", "connects", "resume", "window")
+    parts: Sequence[Part] = ("shapes", "writes", "idle", "connects", "resume", "window")
     targets: Sequence[TargetName] = ("baseline", "gateway")
     rounds: int = 5
     seconds: float = 8.0
     warm_up: float = 2.0
+    written: tuple[int, int, int] = (1_000, 250, 200)
+    """Connections, bytes of a frame, and how often each gets one in a round of the part about writes."""
     idle_connections: Sequence[int] = (5_000, 10_000)
     idle_seconds: float = 50.0
     settle_s: float = 3.0

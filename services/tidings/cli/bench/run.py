@@ -18,6 +18,7 @@ from tidings.cli.bench.rig import Options, Part, Rig
 from tidings.cli.bench.shapes import Shape, load_of, users
 from tidings.cli.bench.summary import compare
 from tidings.cli.bench.targets import GATEWAY
+from tidings.cli.bench.writes import measure_writes
 from tidings.kafka import ladder
 
 __all__ = ["run"]
@@ -59,6 +60,19 @@ class _Parts(Rig):
                         f" p99 {found.p99_ms:.2f} ms, {found.lost} lost"
                     )
             report.shapes.append(compare(shape.name, rounds))
+
+    def writes(self, report: Report) -> None:
+        connections, frame_bytes, bursts = self.options.written
+        self.say(f"nothing but writes to {connections:,} sockets")
+        report.writes.append(
+            measure_writes(
+                self.directory,
+                connections=connections,
+                frame_bytes=frame_bytes,
+                bursts=bursts,
+                rounds=self.options.rounds,
+            )
+        )
 
     def idle(self, report: Report) -> None:
         people = users(max(self.options.idle_connections), self.options.seed)
@@ -116,6 +130,7 @@ def run(options: Options, say: Callable[[str], None]) -> Report:
         bench = _Parts(options, broker, LoadClient(engine, library, directory, options.patience_s), directory, say)
         parts: dict[Part, Callable[[Report], None]] = {
             "shapes": bench.shapes,
+            "writes": bench.writes,
             "idle": bench.idle,
             "connects": bench.connects,
             "resume": partial(resume_part, bench),
