@@ -20,6 +20,7 @@ from tidings.gateway.node import Node, NodeLimits
 from tidings.gateway.resumes import ResumeLimits
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
+from tidings.gateway.turnstile import Turnstile
 from tidings.metrics import CounterName, Metrics
 from tidings.tokens import Claims
 
@@ -348,6 +349,7 @@ class Party:
             stats=Stats(self.metrics),
             compress_min_bytes=compress_min_bytes,
         )
+        self.node.turnstile = Turnstile(per_turn=1_000_000)  # no event loop turns here
         self.node.router.begin(0, 10, None)
         self.node.router.begin(1, 20, None)
         self.node.router.log = "log1"

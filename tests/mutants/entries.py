@@ -425,6 +425,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _UNIT + "test_resumes.py::test_a_storm_of_resumes_is_let_in_at_a_rate_and_the_rest_told_when_to_come",
     ),
     Mutant(
+        "storm-at-once",
+        "Live records pass between the handshakes of a storm.",
+        _GATEWAY + "turnstile.py",
+        "        if self._done < self._per_turn:",
+        "        if True:",
+        _UNIT + "test_turnstile.py::test_in_a_storm_a_few_are_done_in_each_turn_in_the_order_in_which_they_came",
+    ),
+    Mutant(
         "storm-without-jitter",
         "Those who were turned away together do not come back together.",
         _GATEWAY + "allowance.py",

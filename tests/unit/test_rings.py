@@ -99,6 +99,7 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.gateway.timers": "pure",
     "tidings.gateway.window": "pure",
     "tidings.gateway.token_sources": "pure",
+    "tidings.gateway.turnstile": "edge",
     "tidings.gateway.workers": "edge",
     "tidings.gateway.wsframes": "pure",
     # messaging

@@ -38,7 +38,7 @@ class Arrival(asyncio.Protocol):
         self._head = b""
         self._peer = ""
         self._due_at = 0.0
-        self._waiting = False  # for token keys
+        self._waiting = False  # for its turn, or for token keys
         self._over = False  # refused or handed on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -103,7 +103,15 @@ class Arrival(asyncio.Protocol):
             return
         if end < 0:
             return
-        end += len(_HEAD_END)
+        self._waiting = True
+        self._node.turnstile.enter(self._on_turn, self._node.clock.monotonic())
+
+    def _on_turn(self) -> None:
+        """The head is there, and it is this client's turn."""
+        self._waiting = False
+        if self._over:
+            return
+        end = self._head.index(_HEAD_END) + len(_HEAD_END)
         head, self._head = self._head[:end], self._head[end:]
         try:
             request = parse_request(head)

@@ -21,6 +21,7 @@ from tidings.gateway.router import Disconnect, Routed, Router, Subscriber
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.gateway.timers import TimerWheel
+from tidings.gateway.turnstile import Turnstile
 from tidings.gateway.window import Window
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Node:
         self.sockets = 0
         """Open sockets: handshakes and closing ones included."""
         self.handshakes = 0
+        self.turnstile = Turnstile()
         self.draining = False
         self._sessions = 0
         self._heartbeats: dict[int, bytes] = {}
