@@ -109,8 +109,6 @@ class Arrival(asyncio.Protocol):
     def _on_turn(self) -> None:
         """The head is there, and it is this client's turn."""
         self._waiting = False
-        if self._over:
-            return
         end = self._head.index(_HEAD_END) + len(_HEAD_END)
         head, self._head = self._head[:end], self._head[end:]
         try:
@@ -176,3 +174,4 @@ class Arrival(asyncio.Protocol):
         if not self._over:
             self._over = True
             self._node.handshakes -= 1
+            self._node.turnstile.leave(self._on_turn)

@@ -1,7 +1,7 @@
 """Handshakes in a storm: a few in each turn of the event loop, so that live records pass between them."""
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -28,13 +28,14 @@ class Turnstile:
     def __init__(self, per_turn: int = PER_TURN, call_soon: Callable[[Callable[[], None]], None] = _call_soon) -> None:
         self._per_turn = per_turn
         self._call_soon = call_soon
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: OrderedDict[Callable[[], None], None] = OrderedDict()
         self._since = 0.0
         self._done = 0
+        self._scheduled = False
 
     @property
     def waiting(self) -> int:
-        """How many wait for a turn. No more than there are handshakes under way, which the node limits."""
+        """How many wait for a turn: some of the handshakes under way, which the node limits."""
         return len(self._waiting)
 
     def enter(self, work: Callable[[], None], now: float) -> None:
@@ -45,7 +46,7 @@ class Turnstile:
         Cost: constant, besides the work.
         """
         if self._waiting:
-            self._waiting.append(work)
+            self._waiting[work] = None
             return
         if now - self._since >= _AT_EASE_S:
             self._since, self._done = now, 0
@@ -53,11 +54,23 @@ class Turnstile:
             self._done += 1
             work()
         else:
-            self._waiting.append(work)
+            self._waiting[work] = None
+            self._schedule()
+
+    def leave(self, work: Callable[[], None]) -> None:
+        """It need not be done any more; harmless if it was done or never came. Cost: constant."""
+        self._waiting.pop(work, None)
+
+    def _schedule(self) -> None:
+        if self._waiting and not self._scheduled:
+            self._scheduled = True
             self._call_soon(self._turn)
 
     def _turn(self) -> None:
-        for _ in range(min(self._per_turn, len(self._waiting))):
-            self._waiting.popleft()()
-        if self._waiting:
-            self._call_soon(self._turn)
+        self._scheduled = False
+        try:
+            for _ in range(min(self._per_turn, len(self._waiting))):
+                work, _none = self._waiting.popitem(last=False)
+                work()
+        finally:  # one that fails keeps nobody else out
+            self._schedule()

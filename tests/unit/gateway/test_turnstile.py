@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.gateway_fakes import Party, request
 from tidings.gateway.turnstile import Turnstile
 
@@ -43,13 +45,31 @@ def test_at_ease_nobody_waits() -> None:
     assert done == list(range(10))
 
 
+def test_one_that_fails_keeps_nobody_else_out() -> None:
+    loop, done = Loop(), list[int]()
+    stile = Turnstile(1, loop.call_soon)
+
+    def fail() -> None:
+        raise ValueError("a bug")
+
+    stile.enter(lambda: done.append(1), 1.0)
+    stile.enter(fail, 1.0)
+    stile.enter(lambda: done.append(2), 1.0)
+    with pytest.raises(ValueError, match="a bug"):
+        loop.turn()
+    loop.turn()
+    assert done == [1, 2]
+
+
 def test_who_leaves_or_times_out_before_its_turn_is_passed_over() -> None:
     party, loop = Party(handshake_timeout_s=5.0), Loop()
     party.node.turnstile = Turnstile(1, loop.call_soon)
     alice, ben, carol = (party.dial() for _ in range(3))
     for transport, name in ((alice, "alice"), (ben, "ben"), (carol, "carol")):
         transport.connection.data_received(request(token=name))
+    assert party.node.turnstile.waiting == 2
     ben.lose()
+    assert party.node.turnstile.waiting == 1, "who comes and goes must not fill the queue"
     assert alice.sent.startswith(b"HTTP/1.1 101 ")
     assert not carol.sent
     loop.turn()

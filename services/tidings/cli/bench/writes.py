@@ -1,5 +1,5 @@
-"""What one write to a socket costs here, in a process that does nothing else: a gateway that writes every delivery by
-itself can't do better, whatever it is written in.
+"""What one write to a socket costs here, in a process that does nothing else: with a write for every delivery no
+gateway on this event loop can do better.
 
 The two processes behind it: `python -m tidings.cli.bench.writes write CONNECTIONS`, which is measured, and
 `… read CONNECTIONS PORT`, which takes the bytes.
