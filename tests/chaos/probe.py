@@ -1,21 +1,29 @@
-"""A process of its own that measures how late records come to some clients of one node: `probe.py HOST PORT USERS…`.
+"""A process of its own that measures how late records come to some clients of one node.
 
-Apart from the crowd, whose own work would delay what it measures. Tokens come on the first line of standard input. For
-each later line there it prints what came since the line before, as JSON: milliseconds from production to arrival.
+It produces the records, too: in the crowd's process a record would wait for the crowd's work before it is sent, and
+that is no delay of the node's. What to do comes as JSON on the first line of standard input (`Order`). For each later
+line there it prints what came since the line before, as JSON: milliseconds from production to arrival.
 """
 
 import asyncio
+import itertools
 import json
 import re
 import sys
+import threading
 import time
+from functools import partial
 from typing import Final, cast
 
+import msgspec
 import uvloop
+from confluent_kafka import Producer
 
 from tests.chaos.wire import CLOSE, PING, PONG, TEXT, Frames, client_frame, request, take_head
+from tidings.config import KafkaSettings
+from tidings.kafka.connection import librdkafka_options
 
-__all__ = ["main"]
+__all__ = ["Order", "main"]
 
 _STAMP: Final = re.compile(rb'"t":(\d+)')
 
@@ -54,14 +62,51 @@ class _Listener(asyncio.Protocol):
                 sys.exit("the node closed a connection that only listens")
 
 
-async def listen(host: str, port: int, tokens: list[str]) -> None:
+class Order(msgspec.Struct):
+    """What to measure.
+
+    Attributes:
+        tokens: Of the clients, by user id.
+        rate: Records per second; each is for two of the users.
+    """
+
+    host: str
+    port: int
+    tokens: dict[str, str]
+    bootstrap_servers: str
+    topic: str
+    rate: float
+
+
+def produce(order: Order) -> None:
+    """At an even pace, each record at once; for a thread."""
+    producer = Producer(
+        {**librdkafka_options(KafkaSettings(bootstrap_servers=order.bootstrap_servers)), "linger.ms": 0, "acks": "all"}
+    )
+    users = list(order.tokens)
+    due = time.monotonic()
+    for number in itertools.count():
+        receivers = [users[number % len(users)], users[(number + 1) % len(users)]]
+        # No number in it: these records are none of the recorder's.
+        data = {"t": time.monotonic_ns()}
+        producer.produce(
+            order.topic, json.dumps({"receivers": receivers, "type": "u", "data": data}, separators=(",", ":"))
+        )
+        producer.poll(0)
+        due += 1 / order.rate
+        time.sleep(max(0.0, due - time.monotonic()))
+
+
+async def measure(order: Order) -> None:
     loop = asyncio.get_running_loop()
     delays_ms: list[float] = []
     welcomed = asyncio.Semaphore(0)
-    for token in tokens:
-        await loop.create_connection(lambda token=token: _Listener(token, delays_ms, welcomed), host, port)  # type: ignore[misc]
-    for _ in tokens:
+    for token in order.tokens.values():
+        make = partial(_Listener, token, delays_ms, welcomed)
+        await loop.create_connection(make, order.host, order.port)
+    for _ in order.tokens:
         await welcomed.acquire()
+    threading.Thread(target=produce, args=(order,), daemon=True).start()
     print("ready", flush=True)
     while await loop.run_in_executor(None, sys.stdin.readline):
         taken, delays_ms[:] = delays_ms[:], []
@@ -69,8 +114,7 @@ async def listen(host: str, port: int, tokens: list[str]) -> None:
 
 
 def main() -> None:
-    tokens = json.loads(sys.stdin.readline())
-    uvloop.run(listen(sys.argv[1], int(sys.argv[2]), tokens))
+    uvloop.run(measure(msgspec.json.decode(sys.stdin.readline(), type=Order)))
 
 
 if __name__ == "__main__":

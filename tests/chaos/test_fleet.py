@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.chaos.arena import Arena, arena, name_of, token
 from tests.chaos.faults import GatewayKilled, RollingRestart, strike
 from tests.chaos.feed import Mix, audience
 from tests.chaos.loops import fast_loop
+from tests.chaos.probe import Order
 from tests.chaos.recoveries import Recoveries
 from tests.integration.conftest import own_cluster
 from tests.integration.processes import environment
@@ -80,17 +82,25 @@ async def one_broker(folder: Path) -> AsyncIterator[ApacheKafka]:
 class Probe:
     """The measuring process."""
 
-    def __init__(self, own: Arena, node: int, users: list[str]) -> None:
+    def __init__(self, own: Arena, node: int, users: list[str], rate: float) -> None:
         host, port = own.nodes[node].endpoint
+        order = Order(
+            host=host,
+            port=port,
+            tokens={user: token(user) for user in users},
+            bootstrap_servers=own.cluster.bootstrap_servers,
+            topic=own.topics.modifications,
+            rate=rate,
+        )
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.probe", host, str(port)],
+            [sys.executable, "-m", "tests.chaos.probe"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment(),
             cwd=Path(__file__).parents[2],
         )
-        self._ask(json.dumps([token(user) for user in users]))
+        self._ask(msgspec.json.encode(order).decode())
 
     def delays_ms(self) -> list[float]:
         """Of what came since the last call, sorted."""
@@ -121,12 +131,9 @@ async def test_a_storm_does_not_delay_live_delivery_on_the_other_node(tmp_path: 
         own.populate(2000, two_devices=0.0, sse=0.1)
         own.crowd.choices = [0]
         await own.crowd.start(120)
-        listeners = [f"listener-{number}" for number in range(20)]
-        probe = Probe(own, 1, listeners)
+        probe = Probe(own, 1, [f"listener-{number}" for number in range(20)], rate=200)
         try:
-            own.feed.audiences = [
-                audience([name_of(number), *listeners[number % 20 : number % 20 + 2]]) for number in range(2000)
-            ]
+            own.feed.audiences = [audience([name_of(number)]) for number in range(2000)]
             own.feed.begin(Mix(rate=200, strangers=0))
             await asyncio.sleep(3)
             probe.delays_ms()
