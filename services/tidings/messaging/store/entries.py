@@ -19,28 +19,33 @@ _ENTRIES: Final = f"""
 SELECT {_COLUMNS}, mine.read_no, mine.delivered_no, mine.joined::text AS joined,
        f.id AS first_id, f.update_id AS first_update_id, f.client_message_id AS first_client_message_id,
        l.likes, l.liked
-FROM members mine JOIN chats c ON c.id = mine.chat_id
+FROM unnest($2::uuid[]) AS k (chat_id)
+CROSS JOIN LATERAL (SELECT * FROM members WHERE chat_id = k.chat_id AND user_id = $1 AND left_at IS NULL OFFSET 0) mine
+CROSS JOIN LATERAL (SELECT * FROM chats WHERE id = k.chat_id AND deleted_at IS NULL OFFSET 0) c
 LEFT JOIN LATERAL (
   SELECT id, update_id, client_message_id FROM messages
   WHERE chat_id = c.id AND message_no = mine.read_no + 1 OFFSET 0) f ON true
 CROSS JOIN LATERAL (
   SELECT count(*) AS likes, count(*) FILTER (WHERE user_id = $1) > 0 AS liked FROM likes WHERE chat_id = c.id) l
-WHERE mine.user_id = $1 AND mine.chat_id = ANY($2::uuid[]) AND mine.left_at IS NULL AND c.deleted_at IS NULL
 """  # noqa: S608
 
 # Gathered in Postgres: a row for each member would cost more than all the rest.
 _MEMBERS: Final = """
-SELECT chat_id, array_agg(user_id ORDER BY joined_at, user_id) AS users,
-       array_agg(user_id) FILTER (WHERE blocked_at IS NOT NULL) AS blocking,
-       COALESCE(min(read_no) FILTER (WHERE user_id <> $1), 0) AS others_read_no,
-       COALESCE(max(delivered_no) FILTER (WHERE user_id <> $1), 0) AS others_delivered_no
-FROM members WHERE chat_id = ANY($2::uuid[]) AND left_at IS NULL GROUP BY chat_id
+SELECT k.chat_id, m.*
+FROM unnest($2::uuid[]) AS k (chat_id)
+CROSS JOIN LATERAL (
+  SELECT array_agg(user_id ORDER BY joined_at, user_id) AS users,
+         array_agg(user_id) FILTER (WHERE blocked_at IS NOT NULL) AS blocking,
+         COALESCE(min(read_no) FILTER (WHERE user_id <> $1), 0) AS others_read_no,
+         COALESCE(max(delivered_no) FILTER (WHERE user_id <> $1), 0) AS others_delivered_no
+  FROM members WHERE chat_id = k.chat_id AND left_at IS NULL) m
 """
 
 _LATEST: Final = f"""
 SELECT x.* FROM unnest($2::uuid[]) AS k (chat_id),
 LATERAL (
-  SELECT {UPDATE_COLUMNS} FROM messages m JOIN updates u ON u.chat_id = m.chat_id AND u.update_id = m.update_id
+  SELECT {UPDATE_COLUMNS} FROM messages m
+  CROSS JOIN LATERAL (SELECT * FROM updates WHERE chat_id = m.chat_id AND update_id = m.update_id OFFSET 0) u
   WHERE m.chat_id = k.chat_id AND {VISIBLE} ORDER BY m.message_no DESC LIMIT $3) x
 ORDER BY x.chat_id, x.update_id
 """  # noqa: S608

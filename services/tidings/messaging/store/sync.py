@@ -46,8 +46,9 @@ ORDER BY mine.chat_id
 _UPDATES: Final = f"""
 SELECT x.* FROM unnest($2::uuid[], $3::bigint[]) WITH ORDINALITY AS k (chat_id, after, place),
 LATERAL (
-  SELECT {UPDATE_COLUMNS} FROM updates u
-  WHERE u.chat_id = k.chat_id AND u.changed >= $4::text::xid8 AND u.update_id > k.after AND {VISIBLE}
+  SELECT {UPDATE_COLUMNS}
+  FROM (SELECT * FROM updates WHERE chat_id = k.chat_id AND changed >= $4::text::xid8 OFFSET 0) u
+  WHERE u.update_id > k.after AND {VISIBLE}
   ORDER BY u.update_id LIMIT $5) x
 ORDER BY k.place, x.update_id LIMIT $5
 """  # noqa: S608
@@ -57,14 +58,15 @@ ORDER BY k.place, x.update_id LIMIT $5
 _MARKS: Final = """
 SELECT m.chat_id, m.user_id, v.kind, k.up_to_no, k.marked_at, g.update_id
 FROM unnest($2::uuid[], $3::boolean[], $4::text[]) AS c (chat_id, everyone, since)
-JOIN members m ON m.chat_id = c.chat_id AND (c.everyone OR m.user_id = $1)
+CROSS JOIN LATERAL (
+  SELECT * FROM members WHERE chat_id = c.chat_id AND (c.everyone OR user_id = $1)
+    AND left_at IS NULL AND changed >= c.since::xid8 AND delivered_no > 0 OFFSET 0) m
 CROSS JOIN (VALUES ('delivered'), ('read')) AS v (kind)
 CROSS JOIN LATERAL (
   SELECT up_to_no, marked_at FROM marks WHERE chat_id = m.chat_id AND user_id = m.user_id AND kind = v.kind
   ORDER BY up_to_no DESC LIMIT 1) k
 CROSS JOIN LATERAL (
   SELECT update_id FROM messages WHERE chat_id = m.chat_id AND message_no = k.up_to_no OFFSET 0) g
-WHERE m.left_at IS NULL AND m.changed >= c.since::xid8 AND m.delivered_no > 0
 ORDER BY m.chat_id, m.user_id, v.kind
 """
 
