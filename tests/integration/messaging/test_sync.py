@@ -416,7 +416,7 @@ async def test_a_token_of_another_database_or_of_nobody_is_refused(world: World)
 
 
 async def test_in_large_groups_only_ones_own_marks_are_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commands, "MAX_LISTED_MEMBERS", 2)
+    monkeypatch.setattr(commands, "MAX_TOLD", 2)
     group = await world.group(ALICE, BOB, CAROL)
     since = (await world.sync.read(ALICE))["next"]
     await world.say(CAROL, group)

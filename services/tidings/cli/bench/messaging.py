@@ -83,15 +83,22 @@ class _Service:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         self._tokens = tokens
 
+    def renew(self) -> None:
+        """Connect anew with the next call: the service closes a connection that has asked for nothing for a while."""
+        self._connection.close()
+
     def call(self, user: str, method: str, path: str, body: object = None) -> Any:
         headers = {"Authorization": f"Bearer {self._tokens[user]}", "Idempotency-Key": uuid.uuid4().hex}
         text = None
         if body is not None:
             headers["Content-Type"] = "application/json"
             text = json.dumps(body)
-        self._connection.request(method, "/v1.0" + path, text, headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
+        try:
+            self._connection.request(method, "/v1.0" + path, text, headers)
+            answer = self._connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise BenchFault(f"messaging: {method} {path}: {type(error).__name__}: {error}") from error
         if answer.status != 200:
             raise BenchFault(f"messaging: {method} {path} was answered with {answer.status}: {content[:300]!r}")
         return json.loads(content)["data"]
@@ -130,18 +137,18 @@ def measure_messaging(rig: Rig) -> Messaging:
         senders.ask(plan)
         timed: list[Timed] = []
         seconds = options.seconds
-        senders.ask(f"flood {options.warm_up} {_FLOOD_CONNECTIONS}")
+        senders.ask(f"flood {options.warm_up} {_FLOOD_CONNECTIONS}", options.warm_up + _PATIENCE_S)
 
         rig.say("sends, as many as it takes")
         before_s = cpu_s(child.pid)
-        found = senders.ask(f"flood {seconds} {_FLOOD_CONNECTIONS}", _PATIENCE_S)
+        found = senders.ask(f"flood {seconds} {_FLOOD_CONNECTIONS}", seconds + _PATIENCE_S)
         _drained(postgres.dsn)
         cost_s = cpu_s(child.pid) - before_s
         timed.append(Timed.of("send to commit, flooded", found["sent_ms"], found["span_s"]))
         cpu_ms = cost_s / max(1, len(found["sent_ms"])) * 1000
 
         rig.say(f"{_PACED_PER_S} sends a second, to a member's web socket")
-        found = senders.ask(f"pace {seconds} {_PACED_PER_S}", _PATIENCE_S)
+        found = senders.ask(f"pace {seconds} {_PACED_PER_S}", seconds + _PATIENCE_S)
         if len(found["arrived_ms"]) != len(found["sent_ms"]):
             raise BenchFault(f"{len(found['sent_ms'])} messages sent, {len(found['arrived_ms'])} arrived")
         timed.append(Timed.of(f"send to commit, {_PACED_PER_S}/s", found["sent_ms"], found["span_s"]))
@@ -151,6 +158,7 @@ def measure_messaging(rig: Rig) -> Messaging:
         relayed_s = _relay(postgres.dsn, chats, options.relayed)
 
         rig.say(f"sync of {options.synced_chats:,} chats")
+        service.renew()
         timed += _sync(service, lonely, people, options.synced_chats)
     return Messaging(postgres.what, timed, options.relayed / relayed_s, cpu_ms)
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from tidings.errors import InvalidInput
 from tidings.messaging.commands import Answer
+from tidings.messaging.commands.marks import MAX_TOLD
 from tidings.messaging.domain.entry import Entry
 from tidings.messaging.domain.model import Actor, Update
 from tidings.messaging.domain.sync import MAX_PREVIEW, Place, Token
@@ -14,14 +15,12 @@ from tidings.messaging.store.database import Database
 from tidings.messaging.store.entries import entries_of, latest_messages
 from tidings.messaging.wire import Wire, update_data
 
-__all__ = ["MAX_CHATS", "MAX_LISTED_MEMBERS", "MAX_UPDATES", "Sync"]
+__all__ = ["MAX_CHATS", "MAX_UPDATES", "Sync"]
 
 MAX_UPDATES: Final = 500
 """Of one page."""
 MAX_CHATS: Final = 250
 """Of one page."""
-MAX_LISTED_MEMBERS: Final = 50
-"""In larger groups a page tells the marks of the account only, and no names: both would be as many as the members."""
 
 _NO_CHAT: Final = UUID(int=0)
 
@@ -41,7 +40,8 @@ class Sync:
         `more`. While there is, ask again with `next` at once; the `next` of the last page is for the next time. All
         that was committed before a page was read is in the pages up to it or follows in one after it, also if
         transactions commit in another order than they began; some of it may come again. Updates apply by chat and
-        update id, all else is state.
+        update id, all else is state. Of chats with more than `MAX_TOLD` members there are no names and only the
+        account's own marks: both would be as many as the members.
 
         A chat is `newly_joined` if the membership began, or began again, after the token was given (without a token:
         always). Then the client can't have all that is older than these updates: drop what it kept of the chat and
@@ -96,7 +96,7 @@ class Sync:
             chats = [chat for chat in chats if chat <= place.chat_id]
         entries = await entries_of(at.connection, user, [chat for chat in chats if chat != begun])
         new = [entry for entry in entries if entry.joined >= since]
-        wanted = {e.chat.id: store.Wanted(len(e.members) <= MAX_LISTED_MEMBERS, since) for e in entries}
+        wanted = {e.chat.id: store.Wanted(len(e.members) <= MAX_TOLD, since) for e in entries}
         wanted |= {e.chat.id: wanted[e.chat.id]._replace(since=0) for e in new}
         marks = await store.changed_marks(at, user, wanted)
         answer = self._answer(user, since, entries, updates)
@@ -132,7 +132,7 @@ class Sync:
 
 def _named(entries: list[Entry]) -> set[str]:
     """Whose names are shown with these chats."""
-    return {member for entry in entries if len(entry.members) <= MAX_LISTED_MEMBERS for member in entry.members}
+    return {member for entry in entries if len(entry.members) <= MAX_TOLD for member in entry.members}
 
 
 def _ended(answer: Answer, token: Token, horizon: int, place: Place | None) -> Answer:
