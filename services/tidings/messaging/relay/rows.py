@@ -17,6 +17,8 @@ _SESSION: Final = {
     "synchronous_commit": "off",
     # Or each statement would be planned anew for its lists, which takes longer than running it.
     "plan_cache_mode": "force_generic_plan",
+    # A plan is made while next to nothing waits, and kept: with a backlog it must still be right.
+    "enable_seqscan": "off",
 }
 _COUNTED: Final = 1_000_000
 _FEW: Final = 64
@@ -101,7 +103,7 @@ class OutboxRows:
 
         Raises:
             DatabaseUnavailable: Postgres did not answer.
-        Cost: a scan over all that waits, about 0.1 µs a row.
+        Cost: a scan over all that waits, about 0.5 µs a row.
         """
         (row,) = await self._fetch(_PENDING, _COUNTED)
         return Pending(row["rows"], max(0.0, row["oldest_s"] or 0.0))
