@@ -1,9 +1,10 @@
 """The command `tidings`: one group, one module per command, loaded when it is used."""
 
 import os
+import select
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -48,9 +49,19 @@ class _Lazy(click.Group):
             return super().invoke(ctx)
         except TidingsError as error:
             raise click.ClickException(str(error)) from error
-        except BrokenPipeError:  # `tidings tail | head`
+        except BrokenPipeError as error:
+            if not _abandoned(sys.stdout):  # click would take it for that, and say nothing
+                raise click.ClickException(f"a connection broke: {error}") from error
+            # `tidings tail | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from None
+
+
+def _abandoned(output: TextIO) -> bool:
+    """Whether it is a pipe, or a socket, that nobody reads any more."""
+    poll = select.poll()
+    poll.register(output, select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
