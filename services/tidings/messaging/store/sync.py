@@ -43,6 +43,7 @@ WHERE mine.user_id = $1
 ORDER BY mine.chat_id
 """
 
+# `OFFSET 0` keeps a plan that knows no values from walking through whole chats in the order of their ids.
 _UPDATES: Final = f"""
 SELECT x.* FROM unnest($2::uuid[], $3::bigint[]) WITH ORDINALITY AS k (chat_id, after, place),
 LATERAL (
