@@ -115,6 +115,6 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	elif command -v uv > /dev/null; then pip="uv pip"; VIRTUAL_ENV="$$PWD/$(VENV)"; export VIRTUAL_ENV; \
 	else echo "make setup: no pip for $$python; install python3-venv (Debian, Ubuntu), python3-pip or uv"; exit 1; fi; \
 	echo "make setup: installing with $$pip"; \
-	$$pip install -q --require-hashes -r requirements/dev.txt; \
+	$$pip install -q --require-hashes --no-deps -r requirements/dev.txt; \
 	$$pip install -q --no-deps --no-build-isolation -e .; \
 	touch $(STAMP)
