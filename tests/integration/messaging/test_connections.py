@@ -175,6 +175,31 @@ async def test_the_rest_of_a_body_that_was_answered_early_keeps_no_connection() 
         slow.cancel()
 
 
+async def test_an_answer_that_ends_the_connection_can_be_read_behind_a_body_that_nobody_wanted(
+    serving: Serving,
+) -> None:
+    def asked() -> bytes:
+        with socket.create_connection(("127.0.0.1", serving.port), 5) as one:
+            one.sendall(head("POST", "/v1.0/nothing", "Content-Length: 100000000", "Connection: close"))
+            for _ in range(10):  # the answer is out before the first of them
+                time.sleep(0.02)
+                one.sendall(b"x" * 100_000)
+            return one.makefile("rb").read()
+
+    assert (await asyncio.to_thread(asked)).startswith(b"HTTP/1.1 404 ")
+    await serving.is_empty()
+    await serving.is_well()
+    assert not serving.told
+
+
+async def test_nothing_that_is_pipelined_behind_the_last_answer_is_done(serving: Serving) -> None:
+    wire = await serving.connect()
+    last = head("GET", "/v1.0/slow", "Connection: close")
+    wire.writer.write(last + SLOW + NOTHING[:20])
+    assert (await wire.answer())[0] == 200
+    assert await ends_within(wire, 0, 0.5) == b""
+
+
 async def test_a_body_that_ends_after_its_answer_leaves_the_connection_to_the_next_request(serving: Serving) -> None:
     wire = await serving.connect()
     wire.writer.write(head("POST", "/v1.0/nothing", "Content-Length: 10"))

@@ -51,6 +51,16 @@ class _Door:
     limits: ConnectionLimits
     tell: Callable[[str], None]
     farewells: set["Connection"] = field(default_factory=set)
+    """Those beyond the limit of connections; they count for nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _AnswerTransport:
+    """What uvicorn needs of a transport to answer; it closes right behind an answer that ends the connection."""
+
+    write: Callable[[bytes], None]
+    is_closing: Callable[[], bool]
+    close: Callable[[], None]
 
 
 class _HeadTooLarge(Exception):
@@ -74,6 +84,9 @@ class Connection(HttpToolsProtocol):
     _fault = "bad_request"
     _due: str | None = None
     """Why no more is read; to be told once the requests before it are answered."""
+    _leaving = False
+    """Our side has ended; what still comes is dropped."""
+    _answers: _AnswerTransport
 
     @classmethod
     def within(cls, limits: ConnectionLimits, tell: Callable[[str], None]) -> type["Connection"]:
@@ -88,10 +101,12 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it; refuse it if there are too many."""
         super().connection_made(transport)
+        self._answers = _AnswerTransport(transport.write, transport.is_closing, self._part)
         door = self._door
         if len(self.connections) - len(door.farewells) <= door.limits.connections:
             self._deadline = self.loop.call_later(door.limits.header_timeout_s, self._expire)
         elif len(door.farewells) < _FAREWELLS:
+            door.farewells.add(self)
             self._refuse("too_many_connections")
         else:
             door.tell("too_many_connections")
@@ -105,7 +120,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse, start what is complete, and look at what is not."""
-        if self._due is not None:
+        if self._leaving or self._due is not None:
             return
         self._complete = False
         self._held += len(data)
@@ -131,6 +146,7 @@ class Connection(HttpToolsProtocol):
             self._fault = "headers_too_large"
             raise _HeadTooLarge
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Bytes of a body; who reads them bounds them."""
@@ -145,6 +161,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """An answer is out; the client may be in the middle of its next request already."""
+        if self._leaving:  # else uvicorn would go on to what was pipelined behind it
+            return
         super().on_response_complete()
         self._look()
 
@@ -159,7 +177,7 @@ class Connection(HttpToolsProtocol):
 
     def _look(self) -> None:
         """Let the deadline be that of what the client owes us now."""
-        if self.transport.is_closing() or self in self._door.farewells:
+        if self._leaving or self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
             self._disarm()
@@ -190,15 +208,26 @@ class Connection(HttpToolsProtocol):
             self._door.tell("no_request")
             self.transport.abort()
 
+    def _part(self) -> None:
+        """The last answer is written: close, but not before the client, which may still send, has read it."""
+        if self._complete:
+            self.transport.close()
+        elif not (self._leaving or self.transport.is_closing()):
+            self._leave()
+
     def _refuse(self, code: str) -> None:
-        """Answer, end our side, and drop what still comes until the client has read it (see decision 0006)."""
-        self._disarm()
-        self._unset_keepalive_if_required()
-        self._due = code
-        self._door.farewells.add(self)
+        """Answer and go."""
         if code != "bad_request":
             self._door.tell(code)
         self.transport.write(_refusal(code, self.server_state.default_headers))
+        self._leave()
+
+    def _leave(self) -> None:
+        """End our side, and drop what still comes until the client has read the answer (see decision 0006)."""
+        self._disarm()
+        self._unset_keepalive_if_required()
+        self._leaving = True
+        self.flow.resume_reading()
         self.transport.write_eof()
         self._deadline = self.loop.call_later(_FAREWELL_S, self.transport.abort)
 
