@@ -215,6 +215,8 @@ class Transport:
         self.connection: Arrival | Connection | Farewell = connection
         self.room = room
         self.peer = peer
+        self.socket: Any = None
+        """With a `fileno`, frames may be written there, past the transport."""
         self.sent = b""
         self.buffered = b""
         self.paused = False
@@ -231,7 +233,9 @@ class Transport:
         assert high == 0
 
     def get_extra_info(self, name: str) -> Any:
-        return (self.peer, 40000) if name == "peername" else None
+        if name == "peername":
+            return self.peer, 40000
+        return self.socket if name == "socket" else None
 
     def get_write_buffer_size(self) -> int:
         return len(self.buffered)
@@ -370,10 +374,11 @@ class Party:
         self.known_keys = True
         return True
 
-    def dial(self, room: float = float("inf"), peer: str = "192.0.2.1") -> Transport:
+    def dial(self, room: float = float("inf"), peer: str = "192.0.2.1", socket: object = None) -> Transport:
         """A client whose socket was accepted and that has said nothing yet."""
         connection = Arrival(self.node)
         transport = Transport(connection, room, peer)
+        transport.socket = socket
         connection.connection_made(cast(Any, transport))
         return transport
 
@@ -385,13 +390,14 @@ class Party:
         peer: str = "192.0.2.1",
         room: float = float("inf"),
         inspected: bool = False,
+        socket: object = None,
     ) -> Transport:
         """A client that was let in; `sent` begins behind the head of the answer.
 
         Args:
             inspected: Its cursor makes the node ask the brokers, who are not there: let that come to its end.
         """
-        transport = self.dial(room, peer=peer)
+        transport = self.dial(room, peer=peer, socket=socket)
         head = request(path, *lines, token=user, upgrade=not path.startswith("/sse"))
         if inspected:
             asyncio.run(self._connect_and_wait(transport, head))

@@ -34,6 +34,31 @@ _FAILURES: Final = "tests/integration/messaging/test_relay_failures.py::"
 _UNIT: Final = "tests/unit/gateway/"
 
 MUTANTS: Final[tuple[Mutant, ...]] = (
+    # ---- Writing past the transport
+    Mutant(
+        "rest-of-a-write-lost",
+        "What the kernel does not take of a frame follows.",
+        _GATEWAY + "connection.py",
+        "frame[taken:] if taken else frame",
+        "frame",
+        _UNIT + "test_connection.py::test_what_the_kernel_does_not_take_of_a_batch_follows_through_the_transport",
+    ),
+    Mutant(
+        "past-what-waits",
+        "Nothing overtakes what waits in a transport.",
+        _GATEWAY + "connection.py",
+        "        elif self._backlog is not None:\n            for frame",
+        "        elif self._fd < 0 and self._backlog is not None:\n            for frame",
+        _UNIT + "test_connection.py::test_behind_what_waits_in_the_transport_nothing_is_written_past_it",
+    ),
+    Mutant(
+        "another-s-descriptor",
+        "A closed connection writes to no socket.",
+        _GATEWAY + "connection.py",
+        "        self._fd = _NO_DESCRIPTOR  # once",
+        "        pass  # once",
+        _UNIT + "test_connection.py::test_the_number_of_a_socket_that_may_be_closed_is_never_written_to",
+    ),
     # ---- The window
     Mutant(
         "window-unbounded-bytes",

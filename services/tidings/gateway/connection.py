@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import Mapping
+from os import write, writev
 from typing import TYPE_CHECKING, Final
 
 from tidings.closing import CloseCode
@@ -39,6 +40,7 @@ _PATIENCE_S: Final = 0.25
 _PATIENCE_BYTES: Final = 4 * 1024 * 1024
 _NO_CODE: Final = 1005
 _ABNORMAL: Final = 1006
+_NO_DESCRIPTOR: Final = -1
 _ORDERLY: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE})
 _RESUMABLE: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE, Encoding.SSE})
 
@@ -54,6 +56,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_backlog",
         "_due_at",
+        "_fd",
         "_frames",
         "_node",
         "_opening",
@@ -73,6 +76,7 @@ class Connection(asyncio.Protocol):
         expires_at = None if accepted.expires_at is None else now + accepted.expires_at - node.clock.now()
         self._node = node
         self._transport = transport
+        self._fd = _descriptor(transport)
         self.is_open = True
         self._session = Session(node.next_session(), accepted.user, expires_at, now, node.limits.session)
         self._frames: ClientFrames | None = None
@@ -115,24 +119,39 @@ class Connection(asyncio.Protocol):
 
     def send(self, frame: bytes) -> None:
         """Write one frame; see `Subscriber`."""
-        if self._backlog is None:
-            self._transport.write(frame)
-        elif self._keep(frame):
-            self._hold_back_if_slow()
+        if self._backlog is not None:
+            if self._keep(frame):
+                self._hold_back_if_slow()
+            return
+        taken = 0
+        if self._fd >= 0:
+            try:
+                taken = write(self._fd, frame)
+            except OSError:  # full or broken: the transport finds out which
+                taken = 0
+        if taken != len(frame):
+            self._transport.write(frame[taken:] if taken else frame)
 
     def flush(self) -> None:
         """Write the frames of this batch, in one system call if the socket takes them."""
         inbox = self.inbox
-        if self._backlog is not None:
+        if len(inbox) == 1:
+            self.send(inbox[0])
+        elif self._backlog is not None:
             for frame in inbox:
                 if not self._keep(frame):
                     break
             else:
                 self._hold_back_if_slow()
-        elif len(inbox) == 1:
-            self._transport.write(inbox[0])
         elif inbox:
-            self._transport.writelines(inbox)
+            taken = 0
+            if self._fd >= 0:
+                try:
+                    taken = writev(self._fd, inbox)
+                except OSError:
+                    taken = 0
+            if taken != sum(map(len, inbox)):
+                self._transport.write(b"".join(inbox)[taken:])
         inbox.clear()
 
     # Transport callbacks
@@ -444,6 +463,7 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         node = self._node
+        self._fd = _NO_DESCRIPTOR  # once the transport is closed the number may be another socket's
         node.registry.remove(self)
         node.blocked.discard(self)
         node.resumes.forget(self)
@@ -458,3 +478,9 @@ class Connection(asyncio.Protocol):
                 self._node.stats.dropped(cause, len(self._backlog))
             self._node.backlog_bytes -= self._backlog.bytes
             self._backlog = None
+
+
+def _descriptor(transport: asyncio.Transport) -> int:
+    """Where frames may be written past the transport: half a microsecond less each (decision 0004). Not under TLS."""
+    sock = transport.get_extra_info("socket")
+    return _NO_DESCRIPTOR if sock is None or transport.get_extra_info("ssl_object") is not None else int(sock.fileno())

@@ -6,12 +6,15 @@ from typing import Final
 __all__ = ["BUSY_SHARE", "EASY_S", "EASY_SHARE", "Pacer"]
 
 EASY_S: Final = 0.002
-"""A round costs about 0.1 ms of CPU whatever it brings, so even a node at ease asks no more often than this."""
+"""A round costs about 0.1 ms of CPU whatever it brings: on average even a node at ease asks no more often than this."""
 
-BUSY_SHARE: Final = 0.40
+CREDIT_S: Final = 0.05
+"""What a node at ease did not ask it may make up for: as long as rounds are rarer than that, no record waits at all."""
+
+BUSY_SHARE: Final = 0.42
 """A node that spends more of its time than this on records is busy: it takes the longest pause."""
 
-EASY_SHARE: Final = 0.22
+EASY_SHARE: Final = 0.32
 """It is at ease again below this. Well under `BUSY_SHARE`, because a longer pause makes the same records cheaper."""
 
 _MEMORY_S: Final = 0.5
@@ -29,11 +32,12 @@ class Pacer:
         now: Seconds, any clock that never goes back.
     """
 
-    __slots__ = ("_at", "_limit_s", "_share", "busy")
+    __slots__ = ("_at", "_due", "_limit_s", "_share", "busy")
 
     def __init__(self, limit_s: float, now: float) -> None:
         self._limit_s = limit_s
         self._at = now
+        self._due = now
         self._share = 0.0
         self.busy = False
 
@@ -52,5 +56,10 @@ class Pacer:
             self.busy = True
         elif self._share < EASY_SHARE:
             self.busy = False
-        longest_s = self._limit_s if self.busy else min(self._limit_s, EASY_S)
-        return max(0.0, longest_s - work_s)
+        if self.busy:
+            self._due = now
+            return max(0.0, self._limit_s - work_s)
+        # By a meter of rounds (GCRA): each fills it for EASY_S, and up to CREDIT_S of it may have been left empty.
+        easy_s = min(self._limit_s, EASY_S)
+        self._due = max(self._due, now - CREDIT_S) + easy_s
+        return max(0.0, self._due - now)
