@@ -32,10 +32,10 @@ test-others: test-clients test-messaging ## the client libraries and the messagi
 test-messaging: $(STAMP) ## the messaging service on real Postgres and Kafka (part of test)
 	$(PYTEST) -q tests/integration/messaging -m "not slow"
 
-test-clients: $(STAMP) ## the client libraries on their own: Python, JavaScript (Node 20 or newer) and its types (npm)
+test-clients: $(STAMP) ## the client libraries on their own and as packages: Python, JavaScript (Node 20, npm)
 	$(PYTEST) -q clients/python/tests
 	@if node -e 'process.exit(Number(process.versions.node.split(".")[0] < 20))' 2> /dev/null; then \
-	  node --experimental-websocket --test --test-reporter=spec clients/js/test/*.test.js; \
+	  node clients/js/test/run.js --test-reporter=spec; \
 	elif [ "$$CI" = true ]; then echo "test-clients: no Node 20 or newer"; exit 1; \
 	else echo "test-clients: JavaScript skipped, no Node 20 or newer"; fi
 	@if cd clients/js && { [ -x node_modules/.bin/tsc ] || npm ci --no-audit --no-fund --silent 2> /dev/null; }; then \

@@ -21,6 +21,9 @@ def test_a_fault_of_an_entry_is_told(tmp_path: Path) -> None:
     assert faults_of([GOOD._replace(old="z")], tmp_path) == ["one: its text stands 0 times in code.py"]
     assert faults_of([GOOD._replace(file="gone.py")], tmp_path) == ["one: its text stands 0 times in gone.py"]
     assert faults_of([GOOD._replace(new="x = 1")], tmp_path) == ["one: it changes nothing"]
+    assert faults_of([GOOD._replace(new="x = (")], tmp_path) == [
+        "one: code.py would be no Python, line 1: '(' was never closed"
+    ]
     assert faults_of([GOOD._replace(test="test_code.py::test_y")], tmp_path) == [
         "one: there is no test_code.py::test_y"
     ]

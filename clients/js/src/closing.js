@@ -18,7 +18,7 @@ export const ADVICE = new Map([
   [1000, "backoff"], // the gateway never sends it unasked; a proxy may
   [1001, "elsewhere"],
   [1002, "later"],
-  [1003, "later"],
+  [1003, "later"], // as 1000
   [1007, "later"],
   [1008, "later"],
   [1009, "later"],

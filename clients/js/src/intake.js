@@ -79,9 +79,13 @@ export class Intake {
    * @param {string} log
    * @param {unknown} cursor
    * @param {boolean} resumed
+   * @throws {TidingsError} `protocol`: our cursor means nothing in the log that it was resumed in. Nothing has moved.
    */
   welcome(log, cursor, resumed) {
     const offsets = parsed(cursor);
+    if (this.#gave && resumed && log !== this.#tail?.log) {
+      throw new TidingsError("protocol", `the gateway resumes in the log ${log}, and ours is ${this.#tail?.log}`);
+    }
     if (this.#gave && !resumed) {
       this.#refused = true;
     } else if (!this.#gave || !this.#tail?.offsets) {

@@ -13,10 +13,14 @@ const OPENING_MS = 20_000;
 /** `$checkpoint` comes every `heartbeat_s`; two of them missing, and this, and the connection is dead. */
 const SILENCE_MARGIN_MS = 5_000;
 const TOKEN_MS = 30_000;
+/** `$drain` is obeyed up to this. */
+const LONGEST_DRAIN_MS = 120_000;
 /** A new token is asked for so long before the old one ends, or at three quarters of its life if that is later. */
 const RENEW_BEFORE_MS = 60_000;
 /** A browser does not say why a connection never came to be: after so many, it may be the token. */
 const FAILURES_OF_A_TOKEN = 3;
+/** A node may have to go, or to complain, while it still looks at the cursor. */
+const BEFORE_WELCOME = new Set(["$welcome", "$drain", "$error"]);
 
 /**
  * @typedef {import("./types.d.ts").StateChange} StateChange
@@ -295,7 +299,10 @@ export class Machine {
    */
   #obey(now, frame, bytes) {
     const { type, data } = frame;
-    if (this.#phase === "opening" && type !== "$welcome") throw new Error(`the first frame is ${type}, not $welcome`);
+    if (this.#phase === "opening") {
+      if (!BEFORE_WELCOME.has(type)) throw new Error(`the first frame is ${type}, not $welcome`);
+      this.#openingFailures = 0; // who speaks to us has taken the token
+    }
     switch (type) {
       case "$welcome": {
         if (this.#phase !== "opening") throw new Error("a second $welcome");
@@ -303,7 +310,6 @@ export class Machine {
         this.#phase = "open";
         this.#wakeAt = Infinity;
         this.#openAt = now;
-        this.#openingFailures = 0;
         this.#renewFailures = 0; // not with a new token, which may be refused as well
         this.#heartbeatMs = data.heartbeat_s * 1000;
         this.#planRenewal(now);
@@ -318,10 +324,12 @@ export class Machine {
         this.intake.resync(data.reason, data.log, data.cursor);
         break;
       case "$drain":
-        this.#drainMs = data.reconnect_after_ms;
+        if (!Number.isFinite(data.reconnect_after_ms)) throw new Error("a $drain without a time");
+        this.#drainMs = Math.min(data.reconnect_after_ms, LONGEST_DRAIN_MS);
         break;
       case "$error":
         this.#report("refused", `the gateway says: ${data.reason}`);
+        if (this.#phase === "opening") break; // of ours it has seen nothing yet but the token that let us in
         // We send nothing but tokens. The refused one may still be in use for a while: ask for another.
         this.#tokenEndsAt = 0;
         if (this.#canAsk && this.#askEndsAt === Infinity) this.#renewLater(now);

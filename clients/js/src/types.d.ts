@@ -47,10 +47,11 @@ export interface StateChange {
  * - `disconnected` (fatal): an operator ended the session, 4002.
  * - `token_ended` (fatal): 4001, and the token was given as a string.
  * - `token`: the token function failed; it is asked again.
- * - `refused`: the gateway did not take a `$token`; another is asked for.
+ * - `refused`: the gateway did not take a `$token`; another is asked for. Or, before the connection is open, it
+ *   complained of something else, and nothing follows from that.
  * - `resync`: the refetch failed; it is called again.
  * - `closed`: 1002, 1003, 1007, 1008 or 1009: something has to be mended. Tried again after a minute.
- * - `protocol`: what came is not `tidings.v1`. Tried again.
+ * - `protocol`: what came is not `tidings.v1`, or resumes in a log that is not the position's. Tried again.
  * - `socket`: no WebSocket can be made of this address and token. Tried again.
  * - `listener`: a listener of `event` threw or rejected. The next event goes to it all the same.
  * - `sync`: thrown by `sync`: the messaging service refused (`status`), or could not be reached (`status` 0).

@@ -101,6 +101,54 @@ test("1001: to the next address when $drain said", async () => {
   assert.notEqual(world.socket.url.host, first);
 });
 
+test("a node that drains before its $welcome: to the next address when it said", async () => {
+  let asked = 0;
+  const world = new World();
+  const client = world.client({ url: undefined, urls: ["ws://a.test", "ws://b.test"], token: () => `token-${(asked += 1)}` });
+  const seen = [];
+  client.on("state", ({ waitMs }) => waitMs !== undefined && seen.push(waitMs));
+  client.on("error", (error) => seen.push(error));
+  await world.pass(0);
+  for (let number = 0; number < 4; number += 1) {
+    const { host } = world.socket.url;
+    world.socket.say({ type: "$drain", data: { reconnect_after_ms: 10_000 } });
+    assert.equal(client.state, "connecting");
+    world.socket.end(1001, "the node drains");
+    await world.pass(9_999);
+    assert.equal(world.sockets.length, number + 1);
+    await world.pass(1);
+    assert.notEqual(world.socket.url.host, host);
+  }
+  assert.deepEqual(seen, [10_000, 10_000, 10_000, 10_000]);
+  assert.equal(asked, 1); // who says so has taken the token
+});
+
+test("an $error before $welcome is told, and is no end", async () => {
+  let asked = 0;
+  const world = new World();
+  const client = world.client({ token: () => makeToken(world.unixMs, 600_000, String((asked += 1))) });
+  const errors = [];
+  client.on("error", (error) => errors.push([error.code, error.message]));
+  await world.pass(0);
+  world.socket.say({ type: "$error", data: { reason: "frames are text" } });
+  assert.deepEqual(errors, [["refused", "the gateway says: frames are text"]]);
+  await world.pass(5_000);
+  world.socket.say(welcome({ heartbeat_s: 0 }));
+  await world.pass(5_000);
+  assert.deepEqual([world.sockets.length, client.state, asked], [1, "open", 1]);
+});
+
+test("a $drain that does not say when is told, and no reason to stay away for ever", async () => {
+  for (const reconnect_after_ms of [undefined, "soon", -1, 1e9]) {
+    const { world, states } = await opened();
+    world.socket.say({ type: "$drain", data: { reconnect_after_ms } });
+    world.socket.end(1001);
+    assert.ok(states.at(-1).waitMs <= 120_000, String(reconnect_after_ms));
+    await world.pass(states.at(-1).waitMs);
+    assert.equal(world.sockets.length, 2);
+  }
+});
+
 test("1001, 4008 and 4011: at once, but not over and over", async () => {
   for (const code of [1001, 4008, 4011]) {
     const { world, states } = await opened();
@@ -323,6 +371,19 @@ test("frames that are none: told, and connected again with the cursor", async ()
   }
 });
 
+test("a gateway that resumes in another log than the one that was given is left with the position as it was", async () => {
+  const world = new World();
+  const position = { log: "L", cursor: "0:10,1:20" };
+  const client = world.client({ position });
+  const errors = [];
+  client.on("error", (error) => errors.push(error.code));
+  await world.pass(0);
+  world.socket.say(welcome({ log: "M", resumed: true }), frame("0:11"));
+  assert.deepEqual([errors, client.state, client.position], [["protocol"], "waiting", position]);
+  await world.pass(500);
+  assert.equal(world.socket.url.search, "?cursor=0%3A10%2C1%3A20&log=L");
+});
+
 test("a gateway that does not speak tidings.v1 is left", async () => {
   const world = new World();
   const client = world.client();
@@ -448,7 +509,7 @@ test("$resync: too much comes during the callback; it is not called again for th
   calls[0].resolve();
   await settle();
   assert.equal(world.socket.url.search, "?cursor=0%3A53%2C1%3A20&log=M");
-  world.socket.say(welcome({ resumed: true }), frame("0:54"));
+  world.socket.say(welcome({ resumed: true, log: "M" }), frame("0:54"));
   await settle();
   assert.deepEqual(ats(got), ["0:51", "0:52", "0:53", "0:54"]);
   assert.equal(calls.length, 1);

@@ -32,7 +32,8 @@ test("what is no cursor is not read", () => {
 const closing = new URL("../../../shared/tidings/closing.py", import.meta.url);
 test("every close code of the gateway has its advice", { skip: !existsSync(closing) }, () => {
   const codes = [...readFileSync(closing, "utf8").matchAll(/^ {4}[A-Z_]+ = (\d{4})$/gm)].map(([, code]) => Number(code));
-  assert.deepEqual([...ADVICE.keys()].sort(), codes.sort());
+  assert.ok(codes.length > 5);
+  assert.deepEqual(codes.filter((code) => !ADVICE.has(code)), []);
 });
 
 test("a code that nobody knows is a reason to wait", () => {
@@ -98,6 +99,17 @@ test("between a refusal and its $resync no frame moves the cursor", () => {
   intake.checkpoint("0:9");
   assert.throws(() => intake.frame(frame("0:10"), 1), /leads nowhere/);
   assert.deepEqual(intake.connecting(), { log: "L", cursor: "0:5" });
+});
+
+test("a cursor of one log that is said to be resumed in another moves nothing", () => {
+  for (const cursor of ["0:5", "nonsense"]) {
+    const intake = new Intake({ log: "L", cursor }, ROOM);
+    intake.connecting();
+    assert.throws(() => intake.welcome("M", "0:5", true), { code: "protocol" });
+    assert.deepEqual(intake.position, { log: "L", cursor });
+    assert.deepEqual(intake.connecting(), { log: "L", cursor });
+    intake.welcome("L", "0:5", true);
+  }
 });
 
 test("an empty cursor is none", () => {

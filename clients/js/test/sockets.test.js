@@ -7,6 +7,7 @@ import { connect } from "../src/index.js";
 import { Gateway } from "./fixtures/gateway.js";
 import { makeToken } from "./fixtures/world.js";
 
+const major = Number(process.versions.node.split(".")[0]);
 assert.equal(typeof WebSocket, "function", "run with --experimental-websocket on Node 20");
 
 /** A client with what it gets; both ends are closed when the test is over. */
@@ -30,6 +31,10 @@ async function until(condition) {
     assert.ok(Date.now() - start < 10_000, `not within 10 s: ${condition}`);
   }
 }
+
+test("only a Node that has no WebSocket by itself is asked for one", () => {
+  assert.equal(process.execArgv.includes("--experimental-websocket"), major < 22);
+});
 
 test("frames come over a real socket, and closing is orderly", async (context) => {
   const { gateway, client, got } = await pair(context);

@@ -348,14 +348,45 @@ async def test_a_server_that_speaks_something_else_stops_it() -> None:
             async with client_of(gateway):
                 pass
 
+
+@pytest.mark.parametrize("first", ['{"type":"update","at":"0:1","data":1}', '{"type":"$later","data":{}}', "{", ""])
+async def test_a_connection_that_begins_with_anything_but_a_welcome_is_left_and_backed_off_from(
+    first: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def rude(peer: Peer) -> None:
-        await peer.event("0:1", "no welcome")
+        await peer.ws.send(first)
         await peer.stay()
 
-    async with FakeGateway(rude) as gateway:
-        with pytest.raises(ProtocolViolation, match="welcome"):
-            async with client_of(gateway):
-                pass
+    async with FakeGateway(rude, rude, says("0:1")) as gateway, client_of(gateway) as client:
+        assert await take(client, 1) == ["0:1"]
+        assert len(gateway.asked) == 3
+    assert caplog.text.count("$welcome") == 2
+
+
+async def test_a_node_that_drains_before_it_has_welcomed_is_left_as_told() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send("$drain", {"reconnect_after_ms": 200})
+        await peer.close(1001)
+
+    async with (
+        FakeGateway(script) as one,
+        FakeGateway(says("0:6")) as two,
+        client_of(one, two, position=f"0:5@{LOG}") as client,
+    ):
+        assert await take(client, 1) == ["0:6"]
+        assert (len(one.asked), two.asked[0].cursor) == (1, "0:5")
+        assert 0.2 <= two.asked[0].at - one.asked[0].at < 1
+
+
+async def test_a_complaint_before_the_welcome_is_no_end(caplog: pytest.LogCaptureFixture) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send("$error", {"reason": "frames are text"})
+        await says("0:1")(peer)
+
+    async with FakeGateway(script) as gateway, client_of(gateway) as client:
+        assert await take(client, 1) == ["0:1"]
+        assert len(gateway.asked) == 1
+    assert "frames are text" in caplog.text
 
 
 async def test_a_frame_that_is_none_is_told_again_and_again_and_never_passed() -> None:

@@ -60,6 +60,14 @@ def test_a_drain_is_waited_for_as_told_and_even_if_the_node_dies_before_it_close
         assert r.closed(1001, "", 50) == Retry(0), "the word of the node before does not count any more"
 
 
+def test_a_drain_is_waited_for_by_a_connection_that_came_to_nothing_and_by_no_later_one() -> None:
+    r = retries()
+    r.draining(2.5)
+    assert r.failed() == Retry(2.5)
+    r.welcomed(0)
+    assert r.closed(None, "", 20) == Retry(1), "not an orderly end"
+
+
 def test_a_drain_that_would_last_for_ever_is_bounded() -> None:
     r = retries()
     r.welcomed(0)

@@ -351,9 +351,17 @@ class Client:
         if self._greeted and not may_be_control(payload):
             self._buffer.put(payload, len(payload))
             return True
-        frame = decode(payload)
-        if not self._greeted and not isinstance(frame, Welcome):
-            raise ProtocolViolation(f"the first frame is not $welcome: {payload[:80]!r}")
+        try:
+            frame = decode(payload)
+        except ProtocolViolation:
+            if self._greeted:
+                raise
+            frame = None
+        # A node may have to go, or to complain, while it still looks at the cursor. Anything else is a defect of this
+        # node or of what stands before it, and the next address may have none.
+        if not self._greeted and not isinstance(frame, Welcome | Drain | Problem):
+            log.warning("%s does not begin with $welcome: %r", self._opener.host, payload[:80])
+            return False
         match frame:
             case Welcome():
                 return self._on_welcome(frame)

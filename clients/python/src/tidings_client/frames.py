@@ -46,7 +46,7 @@ class Resync(Event):
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """The first frame of a connection."""
+    """The first frame of a connection, but for `Drain` and `Problem`, which may come at any time."""
 
     session: str
     node: str

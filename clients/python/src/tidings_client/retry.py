@@ -122,8 +122,11 @@ class Retries:
         return retry
 
     def failed(self) -> Retry:
-        """There was no connection: nobody answered, or not in HTTP, or no token could be had."""
-        retry = Retry(self._wait_s())
+        """There was no connection, or none of use: nobody answered, or something else than was agreed, or no token
+        could be had.
+        """
+        drain_s, self._drain_s, self._welcomed_at = self._drain_s, None, None
+        retry = Retry(max(self._wait_s(), min(drain_s or 0.0, self._backoff.retry_after_s)))
         self._failures += 1
         return retry
 
