@@ -72,6 +72,7 @@ class Crowd:
         self._chats = chats
         self._admins: dict[str, str] = {}
         self._latest: dict[str, list[int]] = {}
+        self._given: set[tuple[str, str, int, str]] = set()
         self._numbers = iter(range(1_000_000))
         self._stopped = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -147,6 +148,9 @@ class Crowd:
         chat = self._chance.choice(list(self._latest))
         if self._latest[chat]:
             target, reaction = self._chance.choice(self._latest[chat]), self._chance.choice(_REACTIONS)
+            if (device.user, chat, target, reaction) in self._given:  # one that stands is not given again
+                return
+            self._given.add((device.user, chat, target, reaction))
             deed = Deed("react", device.user, chat, (target, reaction))
             await self._post(deed, f"/chat/group/{chat}/update/reaction", {"reaction": reaction, "message_id": target})
             assert deed.refused in ("", "update_deleted"), deed

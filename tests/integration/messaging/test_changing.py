@@ -1,15 +1,26 @@
 """Edits, reactions and deletions, and what a chat's updates look like when they are read again."""
 
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
 import pytest
 
 from tests.integration.messaging.emitted import take_emitted
-from tests.integration.messaging.outcomes import code
-from tests.integration.messaging.speaking import ANN, BEN, CAT, STRANGER, Speaking
+from tests.integration.messaging.outcomes import code, outcomes
+from tests.integration.messaging.shell import make_shell, opened
+from tests.integration.messaging.speaking import ANN, BEN, CAT, SECRET, STRANGER, Speaking
 from tidings.errors import InvalidInput, NotFound
+from tidings.messaging.commands import Answer
 from tidings.messaging.commands import updates as commands
 from tidings.messaging.domain.model import Kind
+from tidings.messaging.http import updates as paths
+from tidings.messaging.store.answer import Kept, Stored
 from tidings.messaging.store.database import Database
-from tidings.messaging.wire import message_uuid
+from tidings.messaging.store.idempotency import Answers
+from tidings.messaging.store.unit import Unit
+from tidings.messaging.wire import Wire, message_uuid
 
 
 @pytest.fixture
@@ -57,10 +68,37 @@ async def test_a_reaction_is_told_with_its_time(people: Speaking) -> None:
 async def test_several_reactions_of_one_user_stand_side_by_side(people: Speaking) -> None:
     chat = await people.group()
     message = await people.say(ANN, chat)
-    for name in ("heart", "like", "heart"):
+    for name in ("heart", "like", "cry"):
         await people.react(BEN, chat, message, name)
+    await people.react(CAT, chat, message, "heart")
     (shown, *_) = await people.read(ANN, chat)
-    assert [reaction["content"]["reaction"] for reaction in shown["content"]["reactions"]] == ["heart", "like", "heart"]
+    names = ["heart", "like", "cry", "heart"]
+    assert [reaction["content"]["reaction"] for reaction in shown["content"]["reactions"]] == names
+
+
+async def test_a_reaction_that_stands_is_not_given_again_until_it_was_taken_back(people: Speaking) -> None:
+    chat = await people.group()
+    message, other = await people.say(ANN, chat), await people.say(ANN, chat)
+    reaction = await people.react(BEN, chat, message, "heart")
+    await take_emitted(people.database)
+    assert await code(people.react(BEN, chat, message, "heart"), InvalidInput) == "invalid_reaction_type"
+    assert await take_emitted(people.database) == []
+    await people.react(BEN, chat, other, "heart")
+    await people.react(CAT, chat, message, "heart")
+    await people.updates.delete_reaction(BEN, Kind.GROUP, chat, reaction)
+    await people.react(BEN, chat, message, "heart")
+    assert await code(people.react(BEN, chat, message, "heart"), InvalidInput) == "invalid_reaction_type"
+    (shown, *_) = await people.read(ANN, chat)
+    assert [reaction["sender_id"] for reaction in shown["content"]["reactions"]] == ["cat", "ben"]
+
+
+async def test_of_one_reaction_that_is_given_twice_at_once_one_stands(people: Speaking) -> None:
+    chat = await people.group()
+    message = await people.say(ANN, chat)
+    given = await outcomes(*(people.react(BEN, chat, message, "heart") for _ in range(6)))
+    assert sorted(given) == ["done"] + ["invalid_reaction_type"] * 5
+    (shown, *_) = await people.read(ANN, chat)
+    assert len(shown["content"]["reactions"]) == 1
 
 
 async def test_a_deletion_for_all_is_told_to_all_and_takes_everything_away(people: Speaking) -> None:
@@ -82,6 +120,113 @@ async def test_a_deletion_for_all_is_told_to_all_and_takes_everything_away(peopl
     for column, table in (("text", "messages"), ("content::text", "updates"), ("file_name", "attachments")):
         kept = await people.database.pool.fetch(f"SELECT {column} FROM {table}")
         assert not [row for row in kept if "private" in row[0] or "cat.jpg" in row[0]]
+
+
+def api(people: Speaking) -> httpx.AsyncClient:
+    """Ann's client of the paths of updates."""
+    return opened(make_shell(paths.routes(people), keeper=Answers(people.database)), "ann")
+
+
+async def kept(people: Speaking) -> str:
+    """All answers that are kept, in one text."""
+    rows = await people.database.pool.fetch("SELECT convert_from(body, 'UTF8') AS body FROM idempotency")
+    return "\n".join(row["body"] for row in rows)
+
+
+@pytest.mark.parametrize("wire", Wire)
+@pytest.mark.parametrize("what", ["text", "files", "file", "forward", "secret"])
+async def test_a_deletion_for_all_takes_it_from_the_kept_answers_too(database: Database, wire: Wire, what: str) -> None:
+    people = Speaking(database, wire)
+    secret = what == "secret"
+    group, kind = await people.group(secret=secret), Kind.SECRET_GROUP if secret else Kind.GROUP
+    named: dict[str, Any] = {"client_message_id": "c1"}
+    path = f"/v1.0/chat/group/{group}/update/message/text"
+    if secret:
+        path = f"/v1.0/chat/group/secret/{group}/update/secret"
+        body = SECRET | named
+    else:
+        first = await people.say(BEN, group)
+        body = {"text": "private", "reply_to": first, "parent": first} | named
+    match what:
+        case "files":
+            files = [{"file_id": str(await people.file()), "meta": {"a": "private"}}, str(await people.file())]
+            body |= {"attachments": files}
+        case "file":
+            path = path.removesuffix("text") + "file"
+            body |= {"file_id": str(await people.file())}
+        case "forward":
+            source = await people.group(ANN)
+            body = {"message": await people.say(ANN, source, "private"), "from_chat_id": str(source)} | named
+            path = path.removesuffix("message/text") + "text-message/forward"
+    async with api(people) as client:
+        first_try = await client.post(path, json=body, headers={"idempotency-key": "k"})
+        assert first_try.status_code == 200, first_try.text
+        update_id = first_try.json()["data"]["update_id"]
+        assert [word for word in ("private", "cat.jpg", SECRET["payload"]) if word in await kept(people)]
+        if secret:
+            await people.updates.delete_secret(BEN, kind, group, update_id)
+        else:
+            await people.delete(BEN, group, update_id)
+        assert not [word for word in ("private", "cat.jpg", SECRET["payload"]) if word in await kept(people)]
+        again = await client.post(path, json=body, headers={"idempotency-key": "k"})
+        by_name = await client.post(path, json=body, headers={"idempotency-key": "k2"})
+    assert (again.status_code, again.headers["idempotency-replayed"]) == (200, "true")
+    assert again.json() == by_name.json(), "a repeat is answered by key as by the client's own name for it"
+    assert again.json()["data"] | {"content": {}} == first_try.json()["data"] | {"content": {}}
+    assert not [word for word in ("private", "cat.jpg", SECRET["payload"]) if word in again.text]
+    assert len(await people.read(ANN, group)) == (1 if secret else 2)
+
+
+async def test_what_stands_keeps_its_answers(people: Speaking) -> None:
+    chat, other = await people.group(), await people.group()
+    async with api(people) as client:
+
+        async def say(where: UUID, key: str) -> httpx.Response:
+            path = f"/v1.0/chat/group/{where}/update/message/text"
+            return await client.post(path, json={"text": f"text {key}"}, headers={"idempotency-key": key})
+
+        said = {key: await say(where, key) for key, where in (("1", chat), ("2", chat), ("3", other))}
+        await people.delete(ANN, chat, 1)
+        await people.delete(BEN, chat, 2, "only_me")
+        for key, where in (("2", chat), ("3", other)):
+            assert (await say(where, key)).content == said[key].content
+        assert (await say(chat, "1")).json()["data"]["content"] == {"text": ""}
+
+
+async def test_a_reaction_s_answer_is_kept_as_the_reaction_is(people: Speaking) -> None:
+    chat = await people.group()
+    message = await people.say(BEN, chat)
+    async with api(people) as client:
+        path, body = f"/v1.0/chat/group/{chat}/update/reaction", {"reaction": "heart", "message_id": message}
+        first = await client.post(path, json=body, headers={"idempotency-key": "k"})
+        await people.delete(BEN, chat, message)
+        assert (await client.post(path, json=body, headers={"idempotency-key": "k"})).content == first.content
+
+
+async def test_an_answer_that_is_given_again_while_its_message_is_deleted_is_not_kept_with_its_text(
+    people: Speaking,
+) -> None:
+    chat = await people.group()
+    message = await people.say(ANN, chat, "private", client_message_id="c1")
+    read, go_on = asyncio.Event(), asyncio.Event()
+
+    async def keep(unit: Unit, answer: Answer) -> None:
+        if "private" not in str(answer) or answer["update_id"] != message:
+            return
+        read.set()
+        await go_on.wait()
+        body = str(answer).encode().replace(b"'", b'"')
+        stored = Stored(b"h", 200, b'{"data":' + body + b"}")
+        unit.keep(Kept("ann", "/", str(uuid4()), stored, UUID(answer["chat_id"]), answer["update_id"]))
+
+    again = asyncio.create_task(people.say(ANN, chat, "private", client_message_id="c1", record=keep))
+    await asyncio.wait_for(read.wait(), 10)
+    deletion = asyncio.create_task(people.delete(BEN, chat, message))
+    await asyncio.wait([deletion], timeout=0.5)
+    go_on.set()
+    await asyncio.gather(again, deletion)
+    assert "private" not in await kept(people)
+    assert await people.database.pool.fetchval("SELECT count(*) FROM idempotency") == 1
 
 
 async def test_a_file_is_deleted_in_a_group_too(people: Speaking) -> None:

@@ -1,5 +1,6 @@
 """Chats of two people, the end of chats and reading them, on a real PostgreSQL."""
 
+import asyncio
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,6 +11,7 @@ from tidings.errors import Conflict, Forbidden, InvalidInput, NotFound
 from tidings.messaging.commands import Answer
 from tidings.messaging.commands.chats import Chats
 from tidings.messaging.commands.groups import Groups
+from tidings.messaging.commands.messages import Messages
 from tidings.messaging.domain.model import Actor, Kind
 from tidings.messaging.store.database import Database
 from tidings.messaging.store.unit import Unit
@@ -231,6 +233,74 @@ async def test_two_who_ended_their_chat_may_begin_another(chats: Chats) -> None:
     second = id_of(await chats.create_personal(BOB, "alice"))
     assert second != first
     assert [chat["chat_id"] for chat in (await chats.list_all(ALICE))["chats"]] == [str(second)]
+
+
+@pytest.mark.parametrize("ends", [ALICE, BOB])
+@pytest.mark.parametrize(("begins", "with_"), [(ALICE, "bob"), (BOB, "alice")])
+async def test_a_block_outlives_its_chat_whoever_ends_it_and_begins_anew(
+    database: Database, chats: Chats, ends: Actor, begins: Actor, with_: str
+) -> None:
+    messages = Messages(database, Wire.SEED)
+    chat = id_of(await chats.create_personal(ALICE, "bob"))
+    await chats.block(ALICE, chat)
+    for _ in range(2):
+        await chats.delete(ends, chat, Kind.PERSONAL)
+        await take_emitted(database)
+        answer = await chats.create_personal(begins, with_)
+        chat = id_of(answer)
+        assert answer["info"] == {"blocked_by": ["alice"]}
+        assert (await chats.get(BOB, chat))["info"] == {"blocked_by": ["alice"]}
+        (record,) = await emitted(database)
+        assert record.data["chat"]["info"] == {"blocked_by": ["alice"]}
+        for actor in (ALICE, BOB):
+            refused = messages.send_text(actor, Kind.PERSONAL, chat, "hi")
+            assert await code(refused, Forbidden) == "chat_blocked"
+    assert await code(chats.unblock(BOB, chat), Conflict) == "already_unblocked"
+    await chats.unblock(ALICE, chat)
+    await messages.send_text(BOB, Kind.PERSONAL, chat, "hi")
+    await chats.delete(BOB, chat, Kind.PERSONAL)
+    assert (await chats.create_personal(BOB, "alice"))["info"] == {"blocked_by": None}
+
+
+async def test_both_blocks_outlive_the_chat_and_each_takes_back_its_own(chats: Chats) -> None:
+    chat = id_of(await chats.create_personal(ALICE, "bob"))
+    await chats.block(ALICE, chat)
+    await chats.block(BOB, chat)
+    await chats.delete(BOB, chat, Kind.PERSONAL)
+    chat = id_of(await chats.create_personal(BOB, "alice"))
+    assert (await chats.unblock(BOB, chat))["info"] == {"blocked_by": ["alice"]}
+    await chats.delete(BOB, chat, Kind.PERSONAL)
+    assert (await chats.create_personal(BOB, "alice"))["info"] == {"blocked_by": ["alice"]}
+
+
+async def test_a_block_is_of_the_two_and_of_their_personal_chat_alone(chats: Chats, groups: Groups) -> None:
+    chat = id_of(await chats.create_personal(ALICE, "bob"))
+    await chats.block(ALICE, chat)
+    await chats.delete(BOB, chat, Kind.PERSONAL)
+    assert (await chats.create_personal(ALICE, "mallory"))["info"] == {"blocked_by": None}
+    assert (await chats.create_personal(MALLORY, "bob"))["info"] == {"blocked_by": None}
+    await groups.create(ALICE, "g", ["alice", "bob"])
+    await chats.create_personal(BOB, "alice", secret=True)
+    assert (await chats.create_personal(BOB, "alice"))["info"] == {"blocked_by": ["alice"]}
+
+
+async def test_a_block_is_not_lost_between_two_who_end_begin_and_block_at_once(
+    database: Database, chats: Chats
+) -> None:
+    for _ in range(10):
+        chat = id_of(await chats.create_personal(ALICE, "bob"))
+        works = (
+            chats.block(ALICE, chat),
+            chats.delete(BOB, chat, Kind.PERSONAL),
+            *(chats.create_personal(BOB, "alice") for _ in range(3)),
+        )
+        blocked, *_ = await asyncio.gather(*works, return_exceptions=True)
+        (left,) = (await chats.list_all(ALICE))["chats"] or [await chats.create_personal(BOB, "alice")]
+        assert left["info"]["blocked_by"] == (None if isinstance(blocked, NotFound) else ["alice"])
+        if left["info"]["blocked_by"]:
+            await chats.unblock(ALICE, id_of(left))
+        await chats.delete(ALICE, id_of(left), Kind.PERSONAL)
+        assert await database.pool.fetchval("SELECT count(*) FROM blocks") == 0
 
 
 async def test_of_two_who_end_a_chat_at_once_one_does(database: Database, chats: Chats) -> None:

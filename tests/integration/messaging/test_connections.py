@@ -105,7 +105,7 @@ async def ends_within(wire: Wire, from_s: float, to_s: float) -> bytes:
     return came
 
 
-@pytest.mark.limit("header_timeout_s")
+@pytest.mark.limit("TIDINGS_MESSAGING_HEADER_TIMEOUT_S")
 async def test_headers_that_come_byte_by_byte_are_408_in_time_and_harm_nobody(serving: Serving) -> None:
     wire = await serving.connect()
     started = time.monotonic()
@@ -261,7 +261,7 @@ async def test_pipelined_requests_are_all_answered_in_order(serving: Serving) ->
     assert not serving.told
 
 
-@pytest.mark.limit("max_header_bytes")
+@pytest.mark.limit("TIDINGS_MESSAGING_MAX_HEADER_BYTES")
 @pytest.mark.parametrize(
     "large",
     [
@@ -325,7 +325,7 @@ async def test_what_is_no_http_is_400_after_the_answers_that_are_owed(serving: S
     assert not serving.told, "no limit"
 
 
-@pytest.mark.limit("max_connections")
+@pytest.mark.limit("TIDINGS_MESSAGING_MAX_CONNECTIONS")
 async def test_one_connection_too_many_is_503_and_those_who_are_there_stay() -> None:
     async with served(connections=3, header_timeout_s=30) as serving:
         there = [await serving.connect() for _ in range(3)]
@@ -379,7 +379,9 @@ async def test_stopping_waits_for_none_who_has_asked_for_nothing() -> None:
 
 
 @pytest.mark.kafka
-@pytest.mark.limit("header_timeout_s", "max_header_bytes", "max_connections")
+@pytest.mark.limit(
+    "TIDINGS_MESSAGING_HEADER_TIMEOUT_S", "TIDINGS_MESSAGING_MAX_HEADER_BYTES", "TIDINGS_MESSAGING_MAX_CONNECTIONS"
+)
 def test_limits_of_connections_are_those_of_the_settings_and_counted(messaging: MessagingFactory) -> None:
     service = messaging(header_timeout_s=1, max_header_bytes=1024, max_connections=2)
     parts = urlsplit(service.url)

@@ -15,6 +15,7 @@ from tidings.messaging.commands.chats import Chats
 from tidings.messaging.commands.files import Files
 from tidings.messaging.commands.groups import Groups
 from tidings.messaging.commands.secrets import Secrets
+from tidings.messaging.commands.sync import Sync
 from tidings.messaging.commands.updates import Updates
 from tidings.messaging.domain.limits import MAX_MEMBERS_BYTES
 from tidings.messaging.domain.model import Actor, Kind
@@ -342,9 +343,11 @@ async def test_the_admin_stays_also_as_the_last_one(groups: Groups, group: UUID,
 
 
 async def test_who_left_knows_no_more_than_a_stranger(
-    chats: Chats, groups: Groups, files: Files, group: UUID, kind: Kind
+    database: Database, chats: Chats, groups: Groups, files: Files, group: UUID, kind: Kind
 ) -> None:
+    sync = Sync(database, Wire.SEED)
     await groups.remove_member(BOB, group, kind, "bob")
+    since = {actor.id: (await sync.read(actor))["next"] for actor in (ALICE, BOB, MALLORY)}
     for actor in (BOB, MALLORY):
         for chat in (group, uuid4()):
             for work in (
@@ -359,6 +362,10 @@ async def test_who_left_knows_no_more_than_a_stranger(
                 chats.delete(actor, chat, kind),
             ):
                 assert await code(work, NotFound) == "chat_not_found"
+    await groups.set_info(ALICE, group, kind, "news", "")
+    await chats.delete(ALICE, group, kind)
+    removed = {user: (await sync.read(Actor(id=user), token))["removed"] for user, token in since.items()}
+    assert removed == {"alice": [str(group)], "bob": [], "mallory": []}
 
 
 async def test_a_group_is_changed_as_what_it_is(groups: Groups, group: UUID, kind: Kind) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.messaging.outcomes import code
 from tests.integration.messaging.world import ALICE, BOB, CAROL, MALLORY, World
-from tidings.errors import InvalidInput, NotFound
+from tidings.errors import Forbidden, InvalidInput, NotFound
 from tidings.messaging.commands import Answer
 from tidings.messaging.domain.entry import MarkKind
 from tidings.messaging.domain.model import Actor, Kind
@@ -251,6 +251,40 @@ async def test_two_likes_of_one_user_at_once_end_where_they_began(world: World) 
     assert all(one != other for one, other in pairwise(told))
     assert len(told) == 10
     assert await world.database.pool.fetchval("SELECT count(*) FROM likes") == 0
+
+
+async def test_a_blocked_chat_is_liked_by_nobody_until_it_is_open_again(world: World) -> None:
+    chat = await world.pair()
+    await world.likes.toggle(BOB, chat)
+    await world.chats.block(ALICE, chat)
+    await world.emitted()
+    for actor in (ALICE, BOB):
+        assert await code(world.likes.toggle(actor, chat), Forbidden) == "chat_blocked"
+    assert await world.emitted() == []
+    await world.chats.unblock(ALICE, chat)
+    assert (await world.likes.toggle(ALICE, chat))["likes"] == 2
+
+
+@pytest.mark.parametrize("remover", [ALICE, BOB])
+async def test_a_like_goes_with_the_one_who_leaves_or_is_removed(world: World, remover: Actor) -> None:
+    group = await world.group(ALICE, BOB)
+    other = await world.group(ALICE, BOB)
+    for chat in (group, other):
+        await world.likes.toggle(ALICE, chat)
+        await world.likes.toggle(BOB, chat)
+
+    async def liked(actor: Actor) -> dict[str, tuple[int, bool]]:
+        entries = (await world.history.chats(actor))["chats"]
+        return {entry["chat_id"]: (entry["likes"], entry["liked"]) for entry in entries}
+
+    state = await world.missed(ALICE)
+    await world.groups.remove_member(remover, group, Kind.GROUP, "bob")
+    assert await liked(ALICE) == {str(group): (1, True), str(other): (2, True)}
+    (shown,) = (await world.missed(ALICE, state["next"]))["chats"]
+    assert (shown["chat_id"], shown["likes"]) == (str(group), 1)
+    await world.groups.add_member(ALICE, group, Kind.GROUP, "bob")
+    assert await liked(BOB) == {str(group): (1, False), str(other): (2, True)}
+    assert (await world.likes.toggle(BOB, group))["likes"] == 2
 
 
 async def test_the_wire_decides_the_words(database: Database) -> None:

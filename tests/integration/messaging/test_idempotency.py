@@ -7,9 +7,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from tests.integration.messaging.listening import listening
 from tests.integration.messaging.shell import make_shell, opened
+from tests.integration.messaging.speaking import ANN, BEN, Speaking
 from tidings.errors import Conflict
 from tidings.messaging.domain.model import Actor
+from tidings.messaging.http import updates
 from tidings.messaging.http.bodies import NewPersonal
 from tidings.messaging.http.idempotency import Once
 from tidings.messaging.http.replies import Reply
@@ -125,6 +128,22 @@ async def test_a_repeat_waits_for_the_first_that_is_committing(database: Databas
         answer = await repeat
         assert (answer.status_code, "idempotency-replayed" in answer.headers) == (200, False)
     assert await users(database) == 1
+
+
+async def test_an_answer_is_kept_with_its_update_and_without_a_round_trip(database: Database) -> None:
+    chat = await Speaking(database).group(ANN, BEN)
+    async with listening(database.pool) as statements:
+        shell = make_shell(updates.routes(Speaking(statements.database)), keeper=Answers(statements.database))
+        async with opened(shell, "ann") as client:
+            path = f"/v1.0/chat/group/{chat}/update/message/text"
+            await client.post(path, json={"text": "hi"}, headers={"idempotency-key": "before"})
+            statements.sent.clear()  # asyncpg has asked for the types of the arguments
+            said = await client.post(path, json={"text": "hi"}, headers=KEY)
+        # The chat's lock, its members, all that is written, outbox and answer.
+        verbs = [query.split()[0].rstrip(";") for query, _ in statements.sent]
+        assert verbs == ["BEGIN", "SELECT", "SELECT", "WITH", "WITH", "COMMIT"]
+    row = await database.pool.fetchrow("SELECT chat_id, update_id FROM idempotency WHERE key = 'k'")
+    assert tuple(row) == (chat, said.json()["data"]["update_id"])
 
 
 async def test_what_did_not_commit_left_no_answer_behind(database: Database) -> None:

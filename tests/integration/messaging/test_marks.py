@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.integration.messaging.outcomes import changed, code
+from tests.integration.messaging.speaking import Speaking
 from tests.integration.messaging.world import ALICE, BOB, CAROL, MALLORY, World
 from tidings.errors import NotFound
 from tidings.messaging.commands import Answer
@@ -38,8 +39,8 @@ async def pair(world: World) -> UUID:
 async def times(world: World, chat: UUID, user: str, kind: MarkKind) -> dict[int, datetime]:
     """When the user first marked each message."""
     rows = await world.database.pool.fetch(
-        "SELECT n, (SELECT marked_at FROM marks WHERE chat_id = $1 AND user_id = $2 AND kind = $3 AND up_to_no >= n"
-        " ORDER BY up_to_no LIMIT 1) AS at FROM generate_series(1, 20) n",
+        "SELECT n, (SELECT marked_at FROM marks WHERE chat_id = $1 AND user_id = $2 AND kind = $3"
+        " AND from_no < n AND up_to_no >= n) AS at FROM generate_series(1, 20) n",
         chat,
         user,
         kind.value,
@@ -94,6 +95,15 @@ async def test_ones_own_messages_are_answered_but_not_marked(world: World, pair:
     assert (answer["marked_at"], answer["unread"]) == (None, 0)
     assert await world.emitted() == []
     assert await times(world, pair, "alice", READ) == {}
+
+
+async def test_ones_own_message_has_no_time_also_once_a_later_one_was_read(world: World, pair: UUID) -> None:
+    await world.say(BOB, pair, "answer")
+    later = await world.read(ALICE, pair, 11)
+    assert later["marked_at"] is not None
+    for kind in (READ, DELIVERED):
+        assert [(await world.marks.mark(ALICE, pair, kind, number))["marked_at"] for number in (1, 10)] == [None, None]
+        assert (await world.marks.mark(ALICE, pair, kind, 11))["marked_at"] == later["marked_at"]
 
 
 async def test_writing_implies_reading_what_was_before(world: World, pair: UUID) -> None:
@@ -170,7 +180,7 @@ async def test_members_are_told_and_each_author_of_its_own_newest_message(world:
     told = record.context["receivers"]
     assert (told["alice"]["message_no"], told["alice"]["client_message_id"]) == (1, "a1")
     assert (told["carol"]["message_no"], told["carol"]["client_message_id"]) == (3, None)
-    assert told["bob"] == {"missed": 0}
+    assert told["bob"]["missed"] == 0
     assert record.context["actor"]["id"] == "bob"
 
 
@@ -197,6 +207,22 @@ async def test_what_was_read_is_shown_whole_with_all_its_readers(world: World) -
     assert "messages" not in record.context
 
 
+async def test_whatever_files_were_read_the_record_of_the_mark_fits(database: Database) -> None:
+    people = Speaking(database)
+    world = World(database)
+    chat = await world.pair(ALICE, BOB)
+    files: dict[UUID, dict[str, Any]] = {await people.file(ALICE, name="n" * 1_000): {} for _ in range(20)}
+    await database.pool.execute("UPDATE files SET file_url = repeat('u', 4096)")
+    for _ in range(10):
+        await world.messages.send_text(ALICE, Kind.PERSONAL, chat, "hi", attachments=files)
+    await world.emitted()
+    assert (await world.read(BOB, chat))["unread"] == 0
+    (record,) = await world.emitted()
+    shown = [message["message_no"] for message in record.context["messages"]]
+    assert shown == list(range(11 - len(shown), 11))
+    assert 1 < len(shown) < 10
+
+
 async def test_in_a_large_group_only_authors_and_the_marker_are_told(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +244,24 @@ async def test_who_joins_has_nothing_unread(world: World) -> None:
     assert await world.emitted() == []
     await world.say(ALICE, group)
     assert (await world.marks.mark(CAROL, group, DELIVERED))["unread"] == 1
+
+
+async def test_who_joined_later_has_not_read_what_was_written_before(world: World) -> None:
+    group = await world.group(ALICE, BOB)
+    for number in range(1, 4):
+        await world.say(ALICE, group, str(number))
+    await world.read(BOB, group, 2)
+    await world.groups.add_member(ALICE, group, Kind.GROUP, "carol")
+    later = await world.say(ALICE, group, "4")
+    await world.read(CAROL, group)
+    readers = {}
+    for update_id in (1, 3, later["update_id"]):
+        await world.emitted()
+        await world.updates.edit_text(ALICE, Kind.GROUP, group, update_id, "edited")
+        (record,) = await world.emitted()
+        readers[update_id] = [reader["id"] for reader in record.context["message"]["readers"]]
+    assert readers == {1: ["bob"], 3: [], later["update_id"]: ["carol"]}
+    assert (await world.read(CAROL, group, 1))["marked_at"] is None
 
 
 async def test_marks_at_once_cover_each_message_exactly_once(world: World, pair: UUID) -> None:

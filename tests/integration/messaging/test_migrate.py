@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -105,6 +106,49 @@ async def test_members_of_before_the_column_are_newcomers_to_older_tokens_and_to
         after = int(await connection.fetchval("SELECT pg_snapshot_xmax(pg_current_snapshot())::text"))
         assert before <= int(await connection.fetchval("SELECT joined::text FROM members")) < after
         assert await connection.fetchval("SELECT pg_relation_filenode('members')") == rows, "the table was rewritten"
+    finally:
+        await connection.close()
+
+
+async def test_blocks_of_deleted_chats_and_likes_of_present_members_come_along(empty_dsn: str) -> None:
+    scripts = sorted((FOLDER / "versions").glob("*.sql"))
+    place = next(place for place, file in enumerate(scripts) if file.stem.endswith("_blocks_and_answers"))
+    connection = await asyncpg.connect(empty_dsn)
+    try:
+        for script in scripts[:place]:
+            await connection.execute(script.read_text())
+        await connection.execute("INSERT INTO users (id) SELECT unnest(ARRAY['alice', 'bob', 'carol', 'dave', 'eve'])")
+
+        async def chat(kind: str, *members: str, blocked_by: str = "", deleted: bool = False) -> Any:
+            id_ = await connection.fetchval(
+                "INSERT INTO chats (id, kind, creator_id, deleted_at)"
+                " VALUES (gen_random_uuid(), $1, $2, CASE WHEN $3 THEN now() END) RETURNING id",
+                kind,
+                members[0],
+                deleted,
+            )
+            await connection.execute(
+                "INSERT INTO members (chat_id, user_id, blocked_at)"
+                " SELECT $1, id, CASE WHEN id = $3 THEN now() END FROM unnest($2::text[]) id",
+                id_,
+                members,
+                blocked_by,
+            )
+            return id_
+
+        await chat("personal", "alice", "bob", blocked_by="bob", deleted=True)
+        await chat("personal", "alice", "bob", blocked_by="alice", deleted=True)
+        await chat("personal", "alice", "carol", blocked_by="alice", deleted=True)
+        await chat("personal", "alice", "carol")
+        await chat("personal", "alice", "dave", blocked_by="alice")
+        await chat("personal", "alice", "eve", deleted=True)
+        group = await chat("group", "alice", "bob", "carol")
+        await connection.execute("UPDATE members SET left_at = now() WHERE chat_id = $1 AND user_id = 'bob'", group)
+        await connection.execute("INSERT INTO likes (chat_id, user_id) SELECT $1, unnest(ARRAY['alice', 'bob'])", group)
+        await connection.execute(scripts[place].read_text())
+        blocks = await connection.fetch("SELECT user_id, other_id FROM blocks")
+        assert [tuple(row) for row in blocks] == [("alice", "bob")]
+        assert [row["user_id"] for row in await connection.fetch("SELECT user_id FROM likes")] == ["alice"]
     finally:
         await connection.close()
 

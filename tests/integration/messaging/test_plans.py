@@ -23,10 +23,12 @@ INSERT INTO updates (chat_id, update_id, type, sender_id, target_update_id, cont
 SELECT id, last_update_id + n, 'reaction', 'u1', last_update_id - n, '{"reaction": "heart"}'
 FROM chats, generate_series(1, 50) n;
 UPDATE chats SET last_update_id = last_update_id + 50;
+INSERT INTO idempotency (user_id, path, key, request_hash, status, body, chat_id, update_id)
+SELECT sender_id, '/', id, '', 200, '{}', chat_id, update_id FROM messages WHERE message_no % 10 = 0;
 ANALYZE
 """
 KINDS = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
-LARGE = {"updates", "messages", "members", "chats", "users", "marks", "attachments", "deletions"}
+LARGE = {"updates", "messages", "members", "chats", "users", "marks", "attachments", "deletions", "idempotency"}
 
 
 def scans(plan: dict[str, Any]) -> Iterator[str]:

@@ -225,7 +225,7 @@ async def test_a_second_sigterm_ends_it_at_once(messaging: MessagingFactory, pos
         assert await asyncio.to_thread(service.process.wait, 5) == 0
 
 
-@pytest.mark.limit("statement_timeout_s", "acquire_timeout_s")
+@pytest.mark.limit("TIDINGS_POSTGRES_STATEMENT_TIMEOUT_S", "TIDINGS_POSTGRES_ACQUIRE_TIMEOUT_S")
 async def test_who_waits_too_long_for_a_chat_or_a_connection_gets_503_and_others_go_on(
     messaging: MessagingFactory, postgres_dsn: str
 ) -> None:
@@ -249,7 +249,12 @@ async def test_who_waits_too_long_for_a_chat_or_a_connection_gets_503_and_others
     assert (await send(chat_id, "alice")).status == 200
 
 
-@pytest.mark.limit("body_timeout_s", "max_body_bytes", "max_requests_per_s", "max_requests_burst")
+@pytest.mark.limit(
+    "TIDINGS_MESSAGING_BODY_TIMEOUT_S",
+    "TIDINGS_MESSAGING_MAX_BODY_BYTES",
+    "TIDINGS_MESSAGING_MAX_REQUESTS_PER_S",
+    "TIDINGS_MESSAGING_MAX_REQUESTS_BURST",
+)
 def test_limits_of_requests_are_those_of_the_settings_and_counted(messaging: MessagingFactory) -> None:
     service = messaging(body_timeout_s=1, max_body_bytes=2048, max_requests_per_s=0.1, max_requests_burst=4)
     parts = urlsplit(service.url)

@@ -217,7 +217,7 @@ async def test_an_optional_body_may_be_left_out_but_not_be_wrong(client: httpx.A
     assert problem(await client.post(path, json={"stop": "true"})) == (400, "validation_failed")
 
 
-@pytest.mark.limit("max_body_bytes")
+@pytest.mark.limit("TIDINGS_MESSAGING_MAX_BODY_BYTES")
 async def test_a_body_over_the_limit_is_413_announced_or_not() -> None:
     async with opened(make_shell(max_body_bytes=100)) as client:
         fits = b'{"text":"' + b"a" * 89 + b'"}'
@@ -298,7 +298,7 @@ async def test_a_users_id_has_a_length(client: httpx.AsyncClient) -> None:
 # ---- limits
 
 
-@pytest.mark.limit("max_requests_per_s", "max_requests_burst")
+@pytest.mark.limit("TIDINGS_MESSAGING_MAX_REQUESTS_PER_S", "TIDINGS_MESSAGING_MAX_REQUESTS_BURST")
 async def test_a_user_over_its_rate_is_429_with_the_time_to_wait_and_others_are_not() -> None:
     clock = ManualClock(time.time())
     shell = make_shell(guard=make_guard(rates=Rates(0.5, 3), clock=clock))

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -406,6 +407,80 @@ async def test_what_changes_between_pages_comes_with_the_next_sync(
     assert texts_of(await world.missed(ALICE, last["next"])) == ["between"]
 
 
+async def test_a_chat_that_changes_while_its_pages_are_read_is_known_as_it_is_in_the_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "MAX_UPDATES", 4)
+    pair, other = sorted([await world.pair(), await world.pair(ALICE, CAROL)])
+    people = {"alice": ALICE, "bob": BOB, "carol": CAROL}
+    rows = await world.database.pool.fetch("SELECT chat_id, user_id FROM members WHERE user_id <> 'alice'")
+    author = {row["chat_id"]: people[row["user_id"]] for row in rows}
+    since = (await world.sync.read(ALICE))["next"]
+    for number in range(10):
+        await world.say(author[pair], pair, str(number))
+    await world.say(author[other], other, "other")
+    written, commit = asyncio.Event(), asyncio.Event()
+
+    async def hold(unit: object, answer: Answer) -> None:
+        written.set()
+        await commit.wait()
+
+    # Begun before the first page, so with a lower number than all that the later pages show.
+    slow = asyncio.create_task(world.say(author[other], other, "slow", record=hold))
+    await asyncio.wait_for(written.wait(), 5)
+    first = await world.sync.read(ALICE, since)
+    assert texts_of(first) == ["0", "1", "2", "3"]
+    await world.updates.edit_text(author[pair], Kind.PERSONAL, pair, 2, "2, shown before")
+    await world.updates.edit_text(author[pair], Kind.PERSONAL, pair, 9, "9, not shown yet")
+    await world.updates.delete_message(author[pair], Kind.PERSONAL, pair, 6, "all")
+    commit.set()
+    await slow
+
+    known = {(pair, update["update_id"]): update for update in first["updates"]}
+    rest = await world.pages(ALICE, first["next"])
+    rest += await world.pages(ALICE, rest[-1]["next"])
+    for page in rest:
+        known |= {(UUID(update["chat_id"]), update["update_id"]): update for update in page["updates"]}
+    truth = {
+        (chat, update["update_id"]): update
+        for chat in (pair, other)
+        for update in (await world.updates.read(ALICE, chat, 1, 100))["updates"]
+    }
+    assert known == truth, "6 was deleted before it was shown"
+    assert [chat for page in [first, *rest] for chat in chats_of(page)].count(str(pair)) == 2, "once in each answer"
+
+
+async def test_who_is_removed_between_two_pages_of_a_chat_sees_no_more_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "MAX_UPDATES", 4)
+    group = await world.group(BOB, ALICE)
+    since = (await world.sync.read(ALICE))["next"]
+    for number in range(20):
+        await world.say(BOB, group, str(number))
+    first = await world.sync.read(ALICE, since)
+    assert (texts_of(first), first["more"]) == (["0", "1", "2", "3"], True)
+    await world.groups.remove_member(BOB, group, Kind.GROUP, "alice")
+    rest = await world.missed(ALICE, first["next"])
+    assert (rest["updates"], rest["chats"]) == ([], [])
+    assert (await world.missed(ALICE, rest["next"]))["removed"] == [str(group)]
+
+
+async def test_what_nobody_may_see_ends_a_page_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = await world.pair()
+    since = (await world.sync.read(ALICE))["next"]
+    for number in range(12):
+        await world.say(BOB, pair, str(number))
+        if number < 9:
+            await world.updates.delete_message(BOB, Kind.PERSONAL, pair, 2 * number + 1, "all")
+    monkeypatch.setattr(commands, "MAX_UPDATES", 4)
+    pages = await world.pages(ALICE, since)
+    assert len(pages) == -(-21 // 4)
+    shown = [update for page in pages for update in page["updates"]]
+    assert [update["type"] for update in shown] == ["delete"] * 9 + ["text_message"] * 3
+    assert [chats_of(page) for page in pages] == [[str(pair)]] + [[]] * 5
+
+
 async def test_a_token_of_another_database_or_of_nobody_is_refused(world: World) -> None:
     await world.pair()
     token = Token.of((await world.sync.read(ALICE))["next"])
@@ -413,6 +488,55 @@ async def test_a_token_of_another_database_or_of_nobody_is_refused(world: World)
     ahead = Token(token.epoch, (token.since or 0) + 1_000_000)
     for text in (foreign.text(), ahead.text(), "", "x", "é", token.text()[:-3], "A" * 600, token.text() + "AAAA"):
         assert await code(world.sync.read(ALICE, text), InvalidInput) == "invalid_since", text
+
+
+async def test_a_state_shows_how_far_the_others_are_as_later_answers_do(world: World) -> None:
+    pair, group = await world.pair(), await world.group(ALICE, BOB, CAROL)
+    for chat in (pair, group):
+        await world.say(ALICE, chat)
+        await world.read(BOB, chat)
+    await world.marks.mark(CAROL, group, MarkKind.DELIVERED)
+
+    def marked(answer: Answer) -> set[tuple[str, str, str]]:
+        return {(mark["chat_id"], mark["user_id"], mark["kind"]) for mark in answer["marks"]}
+
+    state = await world.sync.read(ALICE)
+    expected = {(str(chat), "bob", kind) for chat in (pair, group) for kind in ("delivered", "read")}
+    assert marked(state) == expected | {(str(group), "carol", "delivered")}
+    await world.say(BOB, group)
+    assert marked(await world.sync.read(ALICE, state["next"])) <= expected, "what did not change comes no more"
+
+
+async def test_a_group_that_became_small_shows_how_far_the_others_are(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "MAX_TOLD", 2)
+    group = await world.group(ALICE, BOB, CAROL)
+    await world.say(ALICE, group)
+    await world.read(BOB, group)
+    state = await world.sync.read(ALICE)
+    assert state["marks"] == []
+    await world.groups.remove_member(ALICE, group, Kind.GROUP, "carol")
+    answer = await world.sync.read(ALICE, state["next"])
+    assert {(mark["user_id"], mark["kind"]) for mark in answer["marks"]} == {("bob", "delivered"), ("bob", "read")}
+    await world.say(ALICE, group)
+    assert (await world.sync.read(ALICE, answer["next"]))["marks"] == []
+
+
+async def test_pages_end_early_where_there_are_many_people(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "MAX_PEOPLE", 5)
+    since = (await world.sync.read(ALICE))["next"]
+    groups = sorted([await world.group(ALICE, BOB, CAROL) for _ in range(4)] + [await world.pair()])
+    for group in groups:
+        await world.say(ALICE, group)
+        await world.read(BOB, group)
+    for token in (None, since):
+        pages = await world.pages(ALICE, token)
+        assert [chat for page in pages for chat in chats_of(page)] == list(map(str, groups))
+        for page in pages:
+            assert sum(len(chat["members"]) for chat in page["chats"]) <= 5
+            assert {mark["chat_id"] for mark in page["marks"]} == set(chats_of(page))
+            assert {update["chat_id"] for update in page["updates"]} == set(chats_of(page))
 
 
 async def test_in_large_groups_only_ones_own_marks_are_shown(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,20 +575,24 @@ class Mirror:
         while more:
             page = await world.sync.read(self.actor, self.since, preview=20)
             for chat in page["removed"]:
-                self.chats.pop(chat, None)
-                self.updates.pop(chat, None)
+                self.forget(chat)
             for chat in page["chats"]:
-                self.chats[chat["chat_id"]] = {name: chat[name] for name in chat if name != "newly_joined"}
                 if chat["newly_joined"]:
+                    self.forget(chat["chat_id"])
                     await self.begin(world, chat)
+                self.chats[chat["chat_id"]] = {name: chat[name] for name in chat if name != "newly_joined"}
             for update in page["updates"]:
                 self.apply(update)
             for mark in page["marks"]:
                 self.marks[mark["chat_id"], mark["user_id"], mark["kind"]] = mark
             self.since, more = page["next"], page["more"]
 
+    def forget(self, chat: str) -> None:
+        self.chats.pop(chat, None)
+        self.updates.pop(chat, None)
+        self.marks = {key: mark for key, mark in self.marks.items() if key[0] != chat}
+
     async def begin(self, world: World, chat: Any) -> None:
-        self.updates.pop(chat["chat_id"], None)
         if not chat["last_update_id"]:
             return
         with contextlib.suppress(NotFound):  # removed meanwhile: the next sync says so
@@ -481,13 +609,40 @@ class Mirror:
                 if other["content"].get("message_id") == update["content"]["deleted_id"]:
                     del known[id_]
 
+    def shown_marks(self, told: int) -> dict[tuple[str, str, str], int]:
+        """How far those are whom the account sees: in chats of more than `told` members only itself."""
+        return {
+            key: mark["up_to_message_no"]
+            for key, mark in self.marks.items()
+            if key[0] in self.chats and key[1] in self.whose(key[0], told)
+        }
 
+    def whose(self, chat: str, told: int) -> Collection[str]:
+        """Whose marks of that chat the account sees."""
+        members: list[str] = self.chats[chat]["members"]
+        return members if len(members) <= told else [self.actor.id]
+
+
+async def true_marks(world: World, mirror: Mirror, told: int) -> dict[tuple[str, str, str], int]:
+    """What the table of marks holds of those whom the account sees."""
+    rows = await world.database.pool.fetch(
+        "SELECT chat_id::text AS chat_id, user_id, kind, max(up_to_no) AS no FROM marks GROUP BY 1, 2, 3"
+    )
+    return {
+        (row["chat_id"], row["user_id"], row["kind"]): row["no"]
+        for row in rows
+        if row["chat_id"] in mirror.chats and row["user_id"] in mirror.whose(row["chat_id"], told)
+    }
+
+
+@pytest.mark.parametrize("told", [100, 3])
 async def test_a_client_that_only_syncs_ends_up_with_all_there_is(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, told: int
 ) -> None:
     """Many writers at once, transactions that end in any order, small pages; then the client must know the truth."""
-    monkeypatch.setattr(commands, "MAX_UPDATES", 40)
+    monkeypatch.setattr(commands, "MAX_UPDATES", 20)
     monkeypatch.setattr(commands, "MAX_CHATS", 3)
+    monkeypatch.setattr(commands, "MAX_TOLD", told)  # 3: groups become too large, and small again
     chance = random.Random(20_25)  # a failure comes again
     people = [ALICE, BOB, CAROL, MALLORY]
     groups = [await world.group(ALICE, BOB, CAROL, name=f"g{number}") for number in range(4)]
@@ -545,8 +700,8 @@ async def test_a_client_that_only_syncs_ends_up_with_all_there_is(
             ids = {update["update_id"] for update in whole["updates"]}
             assert known.keys() <= ids, "it still shows what was deleted"
             assert known.keys() >= ids, "it lacks what was written before it came, or while it was away"
-        for key, mark in truth.marks.items():
-            assert mirror.marks[key] == mark
+        for each in (mirror, truth):  # one that caught up again and again, and one that came just now
+            assert each.shown_marks(told) == await true_marks(world, each, told)
 
 
 async def test_an_answer_about_a_new_chat_is_that_of_its_creation(world: World) -> None:

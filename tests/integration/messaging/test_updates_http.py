@@ -100,6 +100,27 @@ async def test_the_request_s_session_is_told_so_that_an_edge_can_leave_it_out(pe
     assert (await people.told()).context["session"] == "s-1"
 
 
+async def test_what_is_forwarded_may_be_named_by_the_client_and_is_written_once_whatever_the_key(
+    people: Speaking, ask: Ask
+) -> None:
+    source, chat, other = await people.group(), await people.group(), await people.group()
+    text, file = await people.say(BEN, source), await people.show(BEN, source)
+    for name, message in (("text", text), ("file", file)):
+        path = f"update/{name}-message/forward"
+        body = {"message": message, "from_chat_id": str(source), "client_message_id": f"c-{name}"}
+        first = await ask("POST", f"/chat/group/{chat}/{path}", body)
+        assert (first["content"]["client_message_id"], first["content"]["forwarded"]) == (f"c-{name}", True)
+        assert await ask("POST", f"/chat/group/{chat}/{path}", body) == first
+        refused = await ask("POST", f"/chat/group/{other}/{path}", body)
+        assert refused == (400, "client_message_id_reused")
+        for wrong in ("", "x" * 129, 7):
+            answer = await ask("POST", f"/chat/group/{chat}/{path}", body | {"client_message_id": wrong})
+            assert answer == (400, "validation_failed")
+        unnamed = await ask("POST", f"/chat/group/{chat}/{path}", body | {"client_message_id": None})
+        assert "client_message_id" not in unnamed["content"]
+    assert len(await people.read(ANN, chat)) == 4
+
+
 async def test_a_request_that_comes_twice_is_written_once(people: Speaking, ask: Ask) -> None:
     chat = await people.group()
     path = f"/chat/group/{chat}/update/message/text"

@@ -9,6 +9,7 @@ from tests.integration.messaging.outcomes import code, outcomes
 from tests.integration.messaging.world import ALICE, BOB, CAROL, World
 from tidings.errors import Conflict, InvalidInput, NotFound
 from tidings.messaging.commands import users as commands
+from tidings.messaging.commands.users import Users
 from tidings.messaging.domain.model import Actor
 from tidings.messaging.store.database import Database
 
@@ -102,6 +103,24 @@ async def test_what_is_not_given_stays_and_the_empty_text_takes_away(world: Worl
     await world.users.change(ALICE, name="")
     me = await world.users.me(ALICE)
     assert (me["username"], me["name"], me["avatar"]) == ("Alice", "", "https://a/1")
+
+
+async def test_what_was_taken_away_stays_away_whatever_later_tokens_say(world: World) -> None:
+    await world.pair(BOB, ALICE)
+    await world.users.seen(Actor(id="alice", username="Alice"))
+    await world.users.change(ALICE, username="", name="")
+    await world.emitted()
+    await Users(world.database).seen(NAMED)  # another process, or this one later
+    me = await world.users.me(ALICE)
+    assert (me["username"], me["name"]) == ("", "")
+    assert me["avatar"] == NAMED.avatar, "what was never chosen here is still the token's"
+    assert [record.data["name"] for record in await world.emitted()] == [""]
+    await world.users.change(ALICE, avatar="")
+    await Users(world.database).seen(NAMED)
+    assert (await world.users.me(ALICE))["avatar"] == ""
+    await world.emitted()
+    await Users(world.database).seen(NAMED)
+    assert await world.emitted() == [], "nothing was to be done"
 
 
 async def test_a_username_is_one_persons_in_whatever_case(world: World) -> None:

@@ -46,7 +46,7 @@ async def test_a_body_in_chunks_is_one_body(port: int) -> None:
     wire.writer.close()
 
 
-@pytest.mark.limit("max_body_bytes")
+@pytest.mark.limit("TIDINGS_MESSAGING_MAX_BODY_BYTES")
 async def test_chunks_over_the_limit_are_413_without_reading_the_rest(port: int) -> None:
     wire = await connect(port)
     wire.writer.write(head("POST", SAY, "Transfer-Encoding: chunked"))
@@ -64,7 +64,7 @@ async def test_an_announced_body_over_the_limit_is_413_before_it_comes(port: int
     assert await wire.closed()
 
 
-@pytest.mark.limit("body_timeout_s")
+@pytest.mark.limit("TIDINGS_MESSAGING_BODY_TIMEOUT_S")
 async def test_a_body_that_does_not_come_is_408(port: int) -> None:
     for start in (b"", b'{"te'):
         wire = await connect(port)

@@ -10,6 +10,7 @@ from tests.integration.messaging.listening import listening
 from tests.integration.messaging.outcomes import code
 from tests.integration.messaging.speaking import ANN, BEN, CAT, SECRET, STRANGER, Speaking
 from tidings.errors import Conflict, InvalidInput, NotFound
+from tidings.messaging.domain.limits import MAX_SECRET_CHARS
 from tidings.messaging.domain.model import Kind, UpdateType
 from tidings.messaging.store.database import Database
 from tidings.messaging.wire import Wire, message_uuid
@@ -76,11 +77,13 @@ async def test_each_receiver_is_told_what_it_missed_and_since_which_message(peop
     await people.say(ANN, chat, "2")
     await take_emitted(people.database)
     await people.say(BEN, chat, "3", client_message_id="b1")
-    assert (await people.told()).context["receivers"] == {
-        "ann": {"missed": 1, "first_missed": "b1"},
+    context = (await people.told()).context
+    assert context["receivers"] == {
+        "ann": {"missed": 1, "first_missed_no": 3},
         "ben": {"missed": 0},
-        "cat": {"missed": 3, "first_missed": "a1"},
+        "cat": {"missed": 3, "first_missed_no": 1},
     }
+    assert context["names"] == {"1": "a1", "3": "b1"}
 
 
 async def test_an_oldest_unread_message_without_a_name_is_named_by_its_uuid(people: Speaking) -> None:
@@ -88,7 +91,9 @@ async def test_an_oldest_unread_message_without_a_name_is_named_by_its_uuid(peop
     await people.say(ANN, chat, "1")
     await take_emitted(people.database)
     await people.say(ANN, chat, "2")
-    assert (await people.told()).context["receivers"]["ben"]["first_missed"] == str(message_uuid(chat, 1))
+    context = (await people.told()).context
+    assert context["receivers"]["ben"]["first_missed_no"] == 1
+    assert context["names"] == {"1": str(message_uuid(chat, 1))}
 
 
 async def test_who_writes_has_read_what_was_before_and_all_are_told_first(people: Speaking) -> None:
@@ -142,6 +147,31 @@ async def test_a_large_chat_s_records_say_nothing_about_single_receivers(people:
     record = await people.told()
     assert "receivers" not in record.context
     assert len(record.receivers) == 1_001
+
+
+_OLD = """
+INSERT INTO users (id) SELECT 'user' || n FROM generate_series(1, 997) n;
+INSERT INTO members (chat_id, user_id, read_no)
+SELECT id, 'user' || n, n - 1 FROM chats, generate_series(1, 997) n;
+INSERT INTO updates (chat_id, update_id, type, sender_id)
+SELECT id, n, 'secret_update', 'ben' FROM chats, generate_series(1, 1000) n;
+INSERT INTO messages (id, chat_id, update_id, message_no, sender_id, client_message_id)
+SELECT gen_random_uuid(), chat_id, update_id, update_id, 'ben', repeat(E'\\U0001F600', 124) || (update_id + 1000)
+FROM updates;
+UPDATE chats SET last_update_id = 1000, last_message_no = 1000
+"""
+
+
+async def test_no_names_of_others_make_the_largest_message_too_large(people: Speaking, database: Database) -> None:
+    """Of 1,000 members each has another message as its oldest unread one, and each of those the longest name."""
+    chat = await people.group(secret=True)
+    await database.pool.execute(_OLD)
+    await take_emitted(database)
+    largest: dict[str, Any] = dict.fromkeys(SECRET, "A" * MAX_SECRET_CHARS)
+    await people.messages.send_secret(ANN, Kind.SECRET_GROUP, chat, client_message_id="😀" * 128, **largest)
+    context = (await people.told()).context
+    assert context["receivers"]["user17"] == {"missed": 985, "first_missed_no": 17}
+    assert len(context["names"]) > 50
 
 
 async def test_a_file_is_shown_with_its_facts(people: Speaking) -> None:

@@ -4,16 +4,23 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
+from tidings.contract.parts import split
+from tidings.contract.record import MAX_VALUE_BYTES
 from tidings.messaging.context import (
     MAX_LISTED_MEMBERS,
     chat_context,
+    listed_context,
     message_context,
     microseconds,
     missed_context,
 )
-from tidings.messaging.domain.model import Chat, Kind, Member, Message, User
+from tidings.messaging.domain.entry import Newest
+from tidings.messaging.domain.limits import MAX_CLIENT_MESSAGE_ID_CHARS, MAX_SECRET_CHARS, MAX_TEXT_CHARS
+from tidings.messaging.domain.model import Chat, Kind, Member, Message, Update, UpdateType, User
+from tidings.messaging.wire import Wire, chat_created, update_data
 
 CHAT = UUID("b4c3f591-ef52-4b85-a04e-cf61ee243449")
 AT = datetime(2025, 12, 4, 17, 0, 0, 7, UTC)
@@ -33,8 +40,7 @@ def message(**fields: Any) -> Message:
         chat_id=CHAT,
         update_id=7,
         message_no=3,
-        sender=ANN,
-        **{"number": 9, "created_at": AT, "modified_at": AT, **fields},
+        **{"number": 9, "sender": ANN, "created_at": AT, "modified_at": AT, **fields},
     )
 
 
@@ -89,13 +95,94 @@ def test_each_receiver_is_told_how_many_it_missed_and_which_is_the_oldest() -> N
         Member(user=User(id="cat", number=3), joined_at=AT, read_no=4),
     )
     assert missed_context(chat(Kind.GROUP, *members), 5, "ann", {4: "four", 5: "five"}) == {
-        "ann": {"missed": 0},
-        "ben": {"missed": 2, "first_missed": "four"},
-        "cat": {"missed": 1, "first_missed": "five"},
+        "receivers": {
+            "ann": {"missed": 0},
+            "ben": {"missed": 2, "first_missed_no": 4},
+            "cat": {"missed": 1, "first_missed_no": 5},
+        },
+        "names": {"4": "four", "5": "five"},
     }
 
 
 @pytest.mark.parametrize(("count", "told"), [(MAX_LISTED_MEMBERS, True), (MAX_LISTED_MEMBERS + 1, False)])
 def test_large_chats_say_nothing_about_single_receivers(count: int, told: bool) -> None:
     members = tuple(Member(user=User(id=f"user{n}", number=n), joined_at=AT) for n in range(count))
-    assert (missed_context(chat(Kind.GROUP, *members), 1, "user0", {}) is not None) is told
+    assert ("receivers" in missed_context(chat(Kind.GROUP, *members), 1, "user0", {})) is told
+
+
+def crowd(id_chars: int) -> Chat:
+    """A chat of as many members as are listed, each with another message as its oldest unread one."""
+    count = MAX_LISTED_MEMBERS
+    members = (User(id=f"{n:0{id_chars}}", number=n) for n in range(count))
+    shown = chat(Kind.SECRET_GROUP, *(Member(user=user, joined_at=AT, read_no=user.number) for user in members))
+    most = "\1" * 4_096
+    return msgspec.structs.replace(shown, photo=most, room="\1" * 256, name="n" * 50, last_message_no=count)
+
+
+@pytest.mark.parametrize("id_chars", [36, 256])
+@pytest.mark.parametrize("name", ["😀" * MAX_CLIENT_MESSAGE_ID_CHARS, "\1" * MAX_CLIENT_MESSAGE_ID_CHARS])
+@pytest.mark.parametrize("kind", [UpdateType.TEXT, UpdateType.SECRET])
+def test_the_largest_message_to_all_that_are_listed_fits_a_record(name: str, id_chars: int, kind: UpdateType) -> None:
+    """Whatever others called theirs: the second name was allowed once, and may be in a database."""
+    group = crowd(id_chars)
+    most = "\1" * 4_096
+    ann = User(id="a" * 256, number=1, username="a" * 64, name=most[:256], avatar=most)
+    text = "\1" * MAX_TEXT_CHARS if kind is UpdateType.TEXT else ""
+    written = message(sender=ann, text=text, client_message_id=name)
+    if kind is UpdateType.TEXT:
+        written = msgspec.structs.replace(written, reply_to=written)
+    part = "A" * MAX_SECRET_CHARS
+    content = dict.fromkeys(("payload", "initialization_vector", "key_hash"), part)
+    update = Update(
+        chat_id=CHAT, update_id=7, type=kind, sender_id=ann.id, created_at=AT, content=content, message=written
+    )
+    newest = MAX_LISTED_MEMBERS + 1
+    missed = missed_context(group, newest, ann.id, dict.fromkeys(range(newest + 1), name))
+    context = chat_context(group, ann, "s" * 64, AT, message=message_context(written, readers=()), **missed)
+    parts = split(group.member_ids, "update", update_data(update, Wire.SEED), id="1", context=context)
+    assert max(len(part.value) for part in parts) <= MAX_VALUE_BYTES
+    assert ("receivers" in missed) is (id_chars == 36)
+
+
+@pytest.mark.parametrize(("members", "id_chars"), [(MAX_LISTED_MEMBERS, 36), (MAX_LISTED_MEMBERS, 256), (20_000, 36)])
+def test_a_change_of_the_largest_group_fits_a_record(members: int, id_chars: int) -> None:
+    most = "\1" * 4_096
+    ann = User(id="a" * 256, number=1, username="a" * 64, name=most[:256], avatar=most)
+    people = (User(id=f"{n:0{id_chars}}", number=n) for n in range(members))
+    group = chat(Kind.GROUP, *(Member(user=user, joined_at=AT) for user in people))
+    group = msgspec.structs.replace(group, photo=most, room="\1" * 256, name="n" * 50, description="d" * 300)
+    newest = Newest(message=message(sender=ann, text="\1" * MAX_TEXT_CHARS, client_message_id="😀" * 128))
+    listed = listed_context(group, group.member_ids, newest)
+    context = chat_context(group, ann, "s" * 64, AT) | listed
+    parts = split(group.member_ids, "chat_created", chat_created(ann.id, group, Wire.SEED), id="1", context=context)
+    assert max(len(part.value) for part in parts) <= MAX_VALUE_BYTES
+    assert ("receivers" in listed) is ((members, id_chars) == (MAX_LISTED_MEMBERS, 36))
+
+
+def test_of_one_s_own_last_message_the_others_decide_how_far_it_came() -> None:
+    def status(read_no: int, delivered_no: int) -> dict[str, str]:
+        members = (
+            Member(user=ANN, joined_at=AT, read_no=3, delivered_no=3),
+            Member(user=BEN, joined_at=AT, read_no=3, delivered_no=3),
+            Member(user=User(id="cat", number=3), joined_at=AT, read_no=read_no, delivered_no=delivered_no),
+        )
+        shown = msgspec.structs.replace(chat(Kind.GROUP, *members), last_message_no=3)
+        listed = listed_context(shown, ["ann", "cat"], Newest(message=message()))
+        return {name: facts["status"] for name, facts in listed["receivers"].items()}
+
+    assert status(read_no=2, delivered_no=2) == {"ann": "unread", "cat": "undelivered"}
+    assert status(read_no=2, delivered_no=3) == {"ann": "unread", "cat": "unread"}
+    assert status(read_no=3, delivered_no=3) == {"ann": "read", "cat": "read"}
+
+
+def test_a_message_that_nobody_else_can_read_is_undelivered() -> None:
+    alone = msgspec.structs.replace(chat(Kind.GROUP, Member(user=ANN, joined_at=AT, read_no=3)), last_message_no=3)
+    assert listed_context(alone, ["ann"], Newest(message=message()))["receivers"]["ann"]["status"] == "undelivered"
+
+
+def test_names_that_most_ask_for_are_told_where_not_all_have_room() -> None:
+    members = [Member(user=User(id=f"u{n}", number=n), joined_at=AT, read_no=min(n, 500)) for n in range(1_000)]
+    missed = missed_context(chat(Kind.GROUP, *members), 1_001, "ann", dict.fromkeys(range(1_002), "😀" * 128))
+    assert "501" in missed["names"]
+    assert 1 < len(missed["names"]) < 100
+    assert missed["receivers"]["u400"] == {"missed": 601, "first_missed_no": 401}

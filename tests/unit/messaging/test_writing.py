@@ -75,6 +75,17 @@ def test_a_client_message_id_has_1_to_128_characters() -> None:
         assert refused(InvalidInput, partial(writing.checked_client_message_id, name)) == "validation_failed"
 
 
+@pytest.mark.parametrize("name", ["66d93f9b-a8ff-4f18-a092-c19bdeb31fa4", "c1", "1700500000000:7", "a b/+=", "Ä 😀 名"])
+def test_a_client_message_id_is_any_text_that_can_be_printed(name: str) -> None:
+    assert writing.checked_client_message_id(name) == name
+
+
+@pytest.mark.parametrize("name", ["\1" * 128, "a\nb", "a\t", "\x7f", "\x9f", "a\u2028", "\u202e", "\ufeff", "\ue000"])
+def test_a_client_message_id_that_cannot_be_printed_is_refused(name: str) -> None:
+    """Control characters take six bytes in every record that names the message."""
+    assert refused(InvalidInput, lambda: writing.checked_client_message_id(name)) == "validation_failed"
+
+
 @pytest.mark.parametrize("text", ["", "a", "aGk", "aGk==", "=", "====", "aG k", "aGk=\n", "aG-_", "aGk=aGk="])
 def test_what_is_no_base64_with_padding_is_no_secret(text: str) -> None:
     assert refused(InvalidInput, lambda: writing.checked_secret(text, "AAAA", "AAAA")) == "validation_failed"

@@ -8,7 +8,7 @@ import msgspec
 
 from tidings.errors import Conflict, NotFound
 from tidings.messaging.commands import Answer, Record
-from tidings.messaging.commands.telling import tell
+from tidings.messaging.commands.telling import newest, tell
 from tidings.messaging.domain import rules
 from tidings.messaging.domain.limits import MAX_PREVIEW_UPDATES, MAX_PREVIEWS_UPDATES
 from tidings.messaging.domain.model import Actor, Chat, Kind, Member, Update
@@ -33,6 +33,8 @@ class Chats:
     ) -> Answer:
         """Begin the one chat that two people have, or the one secret one.
 
+        A personal chat begins as blocked as their last one was when it was deleted; who blocks takes it back as ever.
+
         Raises:
             InvalidInput: `chat_with_myself`, `validation_failed`.
             Conflict: `chat_already_exists`.
@@ -45,7 +47,8 @@ class Chats:
             if chat is None:
                 raise Conflict("chat_already_exists")
             who = rules.membership(chat, actor.id)
-            tell(unit, chat, actor, who, "chat_created", chat_created(actor.id, chat, self._wire))
+            created = chat_created(actor.id, chat, self._wire)
+            tell(unit, chat, actor, who, "chat_created", created, listed=await newest(unit, chat))
             return await self._answer(unit, chat, record)
 
         return await self._database.run(work)

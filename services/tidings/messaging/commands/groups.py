@@ -8,7 +8,7 @@ import msgspec
 
 from tidings.errors import NotFound
 from tidings.messaging.commands import Answer, Record
-from tidings.messaging.commands.telling import log_action, tell
+from tidings.messaging.commands.telling import log_action, newest, tell
 from tidings.messaging.domain import grouping, rules
 from tidings.messaging.domain.model import Actor, Chat, Kind
 from tidings.messaging.store import chats as store
@@ -56,7 +56,8 @@ class Groups:
             chat = await store.insert_chat(unit, kind, actor.id, named, name=name, description=description, room=room)
             assert chat is not None  # only pairs are refused
             who = rules.membership(chat, actor.id)
-            tell(unit, chat, actor, who, "chat_created", chat_created(actor.id, chat, self._wire))
+            created = chat_created(actor.id, chat, self._wire)
+            tell(unit, chat, actor, who, "chat_created", created, listed=await newest(unit, chat))
             return await self._answer(unit, chat, record)
 
         return await self._database.run(work)
@@ -79,7 +80,7 @@ class Groups:
             renamed = new_name != chat.name
             await store.set_info(unit, chat.id, new_name, new_description)
             chat = msgspec.structs.replace(chat, name=new_name, description=new_description)
-            self._tell_info(unit, chat, actor)
+            await self._tell_info(unit, chat, actor)
             if renamed:
                 chat = await self._log(unit, chat, actor, "renamed", name=new_name)
             return await self._answer(unit, chat, record)
@@ -144,9 +145,11 @@ class Groups:
             await unit.touch_chat(chat.id)
             chat = msgspec.structs.replace(chat, members=(*chat.members, joined))
             who = rules.membership(chat, actor.id)
-            tell(unit, chat, actor, who, "chat_created", chat_created(actor.id, chat, self._wire), receivers=[user])
+            listed = await newest(unit, chat)
+            created = chat_created(actor.id, chat, self._wire)
+            tell(unit, chat, actor, who, "chat_created", created, receivers=[user], listed=listed)
             added = group_members(actor.id, chat.id, [user])
-            tell(unit, chat, actor, who, "group_members_added", added, receivers=others)
+            tell(unit, chat, actor, who, "group_members_added", added, receivers=others, listed=listed)
             chat = await self._log(unit, chat, actor, "joined", users=[user])
             return await self._answer(unit, chat, record)
 
@@ -172,7 +175,8 @@ class Groups:
             await unit.touch_chat(chat.id)
             chat = msgspec.structs.replace(chat, members=tuple(one for one in chat.members if one.id != user))
             removed = group_members(actor.id, chat.id, [user])
-            tell(unit, chat, actor, who, "group_members_removed", removed, receivers=told)
+            listed = await newest(unit, chat)
+            tell(unit, chat, actor, who, "group_members_removed", removed, receivers=told, listed=listed)
             action = "left" if user == actor.id else "removed"
             chat = await log_action(unit, chat, actor, who, self._wire, action, users=[user])
             return await self._answer(unit, chat, record)
@@ -185,12 +189,13 @@ class Groups:
     async def _set_photo(self, unit: Unit, chat: Chat, actor: Actor, url: str, record: Record | None) -> Answer:
         await store.set_photo(unit, chat.id, url)
         chat = msgspec.structs.replace(chat, photo=url)
-        self._tell_info(unit, chat, actor)
+        await self._tell_info(unit, chat, actor)
         return await self._answer(unit, chat, record)
 
-    def _tell_info(self, unit: Unit, chat: Chat, actor: Actor) -> None:
+    async def _tell_info(self, unit: Unit, chat: Chat, actor: Actor) -> None:
         who = rules.membership(chat, actor.id)
-        tell(unit, chat, actor, who, "group_info_updated", group_info_updated(actor.id, chat))
+        data = group_info_updated(actor.id, chat)
+        tell(unit, chat, actor, who, "group_info_updated", data, listed=await newest(unit, chat))
 
     async def _log(self, unit: Unit, chat: Chat, actor: Actor, action: str, **more: Any) -> Chat:
         return await log_action(unit, chat, actor, rules.membership(chat, actor.id), self._wire, action, **more)

@@ -6,7 +6,7 @@ from tidings.messaging.commands import Answer, Record
 from tidings.messaging.context import chat_context
 from tidings.messaging.domain.model import Actor
 from tidings.messaging.domain.modification import Modification
-from tidings.messaging.domain.rules import membership
+from tidings.messaging.domain.rules import membership, must_be_open
 from tidings.messaging.store.database import Database
 from tidings.messaging.store.likes import toggle_like
 from tidings.messaging.store.unit import Unit
@@ -26,11 +26,13 @@ class Likes:
 
         Raises:
             NotFound: `chat_not_found`.
+            Forbidden: `chat_blocked`.
         """
 
         async def work(unit: Unit) -> Answer:
             chat = await unit.lock_chat(chat_id)
             member = membership(chat, actor.id)
+            must_be_open(chat)
             assert unit.now is not None
             liked, likes = await toggle_like(unit.connection, chat_id, actor.id)
             await unit.touch_chat(chat_id)

@@ -5,9 +5,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
 from tidings.errors import NotFound
 from tidings.messaging.commands import Answer, Record
-from tidings.messaging.context import chat_context, message_context
+from tidings.messaging.commands.telling import newest
+from tidings.messaging.context import chat_context, last_message_context, message_context
 from tidings.messaging.domain.entry import Mark, MarkKind
 from tidings.messaging.domain.model import Actor, Chat, Member
 from tidings.messaging.domain.modification import Modification
@@ -27,14 +30,18 @@ from tidings.messaging.store.marks import (
 from tidings.messaging.store.unit import Unit
 from tidings.messaging.wire import Wire, time_of
 
-__all__ = ["MAX_LOOKED_AT", "MAX_SHOWN", "MAX_TOLD", "Marks", "told"]
+__all__ = ["MAX_LOOKED_AT", "MAX_SHOWN", "MAX_SHOWN_BYTES", "MAX_TOLD", "Marks", "told"]
 
 MAX_LOOKED_AT: Final = 1_000
 """Messages whose authors are looked up when a mark covers many at once."""
 MAX_SHOWN: Final = 10
 """Of the messages that were read at once, so many are shown whole to clients of other protocols, the newest."""
+MAX_SHOWN_BYTES: Final = 524_288
+"""JSON of all of them: whatever files others sent, who reads them is not refused for a record that is too big."""
 MAX_TOLD: Final = 100
 """In chats of more members not everybody is told of every mark."""
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Marks:
@@ -64,8 +71,8 @@ class Marks:
         Raises:
             NotFound: `chat_not_found`; `message_not_found`: none such in this chat.
         Returns:
-            The mark (`marked_at` null where no mark covers it: one's own message, or an empty chat), the message, and
-            what is unread now.
+            The mark (`marked_at` null where no mark covers it: one's own message, one from before the actor joined, or
+            an empty chat), the message, and what is unread now.
         """
 
         async def work(unit: Unit) -> Answer:
@@ -111,10 +118,15 @@ class Marks:
         first = await find_marked(unit.connection, chat.id, message_no=read_no + 1) if unread else None
         if advances:
             wrote = await authors(unit.connection, chat.id, was, no, MAX_LOOKED_AT)
-            own = {"missed": unread} if first is None else {"missed": unread, "first_missed": _name(first)}
+            own: Answer = {"missed": unread}
+            more: Answer = {"messages": await _snapshots(unit, chat, mark, was)}
+            if first is not None:
+                own["first_missed_no"] = first.message_no
+                more["names"] = {str(first.message_no): _name(first)}
+            if kind is MarkKind.READ and not chat.kind.is_secret:
+                own["last_message"] = last_message_context(await newest(unit, chat, viewer=actor.id))
             name = None if marked is None else _name(marked)
-            shown = await _snapshots(unit, chat, mark, was)
-            unit.emit(told(chat, member, actor.session, mark, was, name, wrote, self._wire, own, shown))
+            unit.emit(told(chat, member, actor.session, mark, was, name, wrote, self._wire, own, **more))
         return mark_data(mark, self._wire) | {
             "marked_at": None if at is None else time_of(at, self._wire),
             "message_id": None if marked is None else str(marked.id),
@@ -134,7 +146,7 @@ def told(
     wrote: Sequence[Authored],
     wire: Wire,
     own: dict[str, Any],
-    shown: Sequence[dict[str, Any]] | None = None,
+    **more: Any,
 ) -> Modification:
     """What is told of a mark that advanced.
 
@@ -146,8 +158,10 @@ def told(
         after_no: The mark as it was before.
         name: Of the message up to which it goes: its client message id, or its uuid.
         wrote: Whose messages the mark covers, each with the newest one.
-        own: For the marker: what it has not read now.
-        shown: Messages that were read, with all who read them, for clients that replace whole messages.
+        own: For the marker: what it has not read now, and what the chat shows as its newest message.
+        more: Further facts, such as `messages`: those that were read, with all who read them, for clients that replace
+            whole messages. Reads that writing implies come without: their rows would cost the writer queries, and where
+            clients replace whole messages, writing is not reading. Whatever changes a message next tells its readers.
     """
     receivers = {
         author.user_id: {
@@ -177,34 +191,37 @@ def told(
             mark.marked_at,
             marks=about,
             receivers=receivers | {member.id: own},
-            messages=shown,
+            **more,
         ),
     )
 
 
 async def _snapshots(unit: Unit, chat: Chat, mark: Mark, after_no: int) -> list[dict[str, Any]] | None:
-    """The newest messages that were read now, each with everybody who has read it."""
+    """The newest messages that were read now, in order, each with everybody who has read it; as many as fit."""
     if mark.kind is not MarkKind.READ or chat.kind.is_secret or len(chat.members) > MAX_TOLD:
         return None
     first_no = max(after_no, mark.up_to_no - MAX_SHOWN) + 1
     messages = await covered_messages(unit.connection, chat.id, mark.user_id, first_no - 1, mark.up_to_no)
     rows = [
         row
-        for row in await marks_over(unit.connection, chat.id, first_no, mark.up_to_no, MAX_LOOKED_AT)
+        for row in await marks_over(unit.connection, chat.id, first_no, mark.up_to_no, 2 * MAX_TOLD * MAX_SHOWN)
         if row["kind"] == MarkKind.READ
     ]
     people = {member.id: member.user for member in chat.members}
-    return [
-        message_context(
-            message,
-            readers=[
-                (people[row["user_id"]], row["marked_at"])
-                for row in rows
-                if row["from_no"] < message.message_no <= row["up_to_no"] and row["user_id"] != message.sender.id
-            ],
-        )
-        for message in messages
-    ]
+    shown: list[dict[str, Any]] = []
+    room_bytes = MAX_SHOWN_BYTES
+    for message in reversed(messages):
+        readers = [
+            (people[row["user_id"]], row["marked_at"])
+            for row in rows
+            if row["from_no"] < message.message_no <= row["up_to_no"] and row["user_id"] != message.sender.id
+        ]
+        facts = message_context(message, readers=readers)
+        room_bytes -= len(_encode(facts))
+        if room_bytes < 0:
+            break
+        shown.append(facts)
+    return shown[::-1]
 
 
 def _name(message: Marked) -> str:

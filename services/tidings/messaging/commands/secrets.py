@@ -39,7 +39,7 @@ class Secrets:
         Raises:
             NotFound: `chat_not_found`: none such of those kinds, or not a member.
             Forbidden: `sender_not_admin`: in a group the admin decides, among two people either one.
-            InvalidInput: `validation_failed`: less than a second, or over 292 years.
+            InvalidInput: `invalid_expiration`: less than a second, or over 292 years.
         """
         expiration_s = rules.checked_expiration_s(expiration_ns)
 

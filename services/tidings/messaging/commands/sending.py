@@ -59,7 +59,7 @@ class Outgoing(msgspec.Struct, frozen=True):
 
 async def send(unit: Unit, outgoing: Sequence[Outgoing], wire: Wire) -> list[Update]:
     """Write the messages, each into a chat of its own, and emit them; who had something unread before it has read that
-    now, and the others learn so.
+    now, and the others learn so, without the messages that were read (`marks.told`).
 
     Cost: one round trip; for each with files one more, for each comment two.
     """
@@ -125,7 +125,7 @@ async def _emit(unit: Unit, one: Outgoing, new: NewMessage, written: Written, wi
     root = None if draft.parent is None else await root_context(unit, chat, draft.parent, by=1)
     _tell_read(unit, one, written, wire)
     own = draft.client_message_id or str(new.id)
-    receivers = missed_context(chat, written.message_no, who.id, {**written.names, written.message_no: own})
+    missed = missed_context(chat, written.message_no, who.id, {**written.names, written.message_no: own})
     unit.emit(
         Modification(
             chat_id=chat.id,
@@ -133,7 +133,7 @@ async def _emit(unit: Unit, one: Outgoing, new: NewMessage, written: Written, wi
             receivers=chat.member_ids,
             data=update_data(update, wire),
             context=chat_context(
-                chat, who, one.session, at, message=message_context(message, readers=()), root=root, receivers=receivers
+                chat, who, one.session, at, message=message_context(message, readers=()), root=root, **missed
             ),
         )
     )

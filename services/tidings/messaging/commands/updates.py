@@ -5,11 +5,13 @@ from uuid import UUID
 
 import msgspec
 
-from tidings.errors import NotFound
+from tidings.errors import InvalidInput, NotFound
 from tidings.messaging.commands import Answer, Record
 from tidings.messaging.commands.sending import root_context
-from tidings.messaging.context import MAX_LISTED_MEMBERS, chat_context, message_context
+from tidings.messaging.commands.telling import newest
+from tidings.messaging.context import MAX_LISTED_MEMBERS, chat_context, listed_context, message_context
 from tidings.messaging.domain import rules, writing
+from tidings.messaging.domain.entry import Newest
 from tidings.messaging.domain.limits import MAX_UPDATES_PER_PAGE
 from tidings.messaging.domain.model import Actor, Chat, Kind, Member, Message, Update, UpdateType
 from tidings.messaging.domain.modification import Modification
@@ -78,13 +80,13 @@ class Updates:
         *,
         record: Record | None = None,
     ) -> Answer:
-        """React to a message; several reactions by one user stand side by side.
+        """React to a message; several reactions by one user stand side by side, each once.
 
         Raises:
             NotFound: `chat_not_found`, `message_not_found`.
             Forbidden: `chat_blocked`.
             Conflict: `update_deleted`.
-            InvalidInput: `invalid_reaction_type`.
+            InvalidInput: `invalid_reaction_type`: no reaction, or one that the user gave and did not take back.
         """
         writing.checked_reaction(reaction)
 
@@ -94,6 +96,9 @@ class Updates:
             if target.message is None:
                 raise NotFound("message_not_found")
             writing.must_stand(target)
+            # Every read of the message shows all that stand: the same one again and again would make it endless.
+            if await store.reaction_stands(unit.connection, chat.id, target.update_id, actor.id, reaction):
+                raise InvalidInput("invalid_reaction_type", "this reaction of yours stands already")
             await store.touch_update(unit.connection, chat.id, target.update_id)
             update = await self._add(
                 unit, chat, who, UpdateType.REACTION, target_update_id=target.update_id, content={"reaction": reaction}
@@ -234,8 +239,21 @@ class Updates:
             unit, chat, who, UpdateType.DELETE, target_update_id=target.update_id, deleted_mode=mode
         )
         reaction = target.content["reaction"] if target.type is UpdateType.REACTION else None
+        listed = None
+        if message is not None and not chat.kind.is_secret:  # it may have been the one that lists show
+            listed = await newest(unit, chat, viewer=actor.id if mode == "only_me" else None)
         await self._tell(
-            unit, chat, who, actor, update, about=message, of=target, receivers=told, root=root, reaction=reaction
+            unit,
+            chat,
+            who,
+            actor,
+            update,
+            about=message,
+            of=target,
+            receivers=told,
+            listed=listed,
+            root=root,
+            reaction=reaction,
         )
         return await self._answer(unit, update, record)
 
@@ -273,9 +291,14 @@ class Updates:
         about: Message | None,
         of: Update | None = None,
         receivers: list[str] | None = None,
+        listed: Newest | None = None,
         **more: Any,
     ) -> None:
-        """Emit to all members but those who deleted for themselves what it is about."""
+        """Emit to all members but those who deleted for themselves what it is about.
+
+        Args:
+            listed: As `telling.tell`.
+        """
         assert unit.now is not None
         if receivers is None:
             gone = await store.deleted_for(unit.connection, chat.id, _message_update_id(update, about, of))
@@ -286,13 +309,16 @@ class Updates:
             if about.deleted_at is None and len(chat.members) <= MAX_LISTED_MEMBERS:
                 who_read = await readers(unit.connection, about)
             message = message_context(about, readers=who_read)
+        context = chat_context(chat, who, actor.session, unit.now, message=message, **more)
+        if listed is not None:
+            context |= listed_context(chat, receivers, listed)
         unit.emit(
             Modification(
                 chat_id=chat.id,
                 type="update",
                 receivers=receivers,
                 data=update_data(update, self._wire),
-                context=chat_context(chat, who, actor.session, unit.now, message=message, **more),
+                context=context,
             )
         )
 

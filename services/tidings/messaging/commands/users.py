@@ -34,8 +34,8 @@ class Users:
     async def seen(self, actor: Actor) -> None:
         """Make sure that the actor has a row, as it must before its request is done.
 
-        What its token calls it fills what is empty; what it chose here stays. A username that cannot be one, or that
-        another has, is left out.
+        What its token calls it fills what is empty; what it chose here stays, and what it took away stays away. A
+        username that cannot be one, or that another has, is left out.
 
         Cost: a lookup in memory once the actor was seen with the same names; else one statement.
         """
@@ -77,7 +77,8 @@ class Users:
         avatar: str | None = None,
         record: Record | None = None,
     ) -> Answer:
-        """Call the actor something else; None: as before. Its own devices and all who share a chat with it learn of it.
+        """Call the actor something else; None: as before, "": nothing, whatever its later tokens say. Its own devices
+        and all who share a chat with it learn of it.
 
         Raises:
             InvalidInput: `validation_failed`.

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from tidings.errors import InvalidInput
 
-__all__ = ["MAX_PREVIEW", "Place", "Token"]
+__all__ = ["MAX_PREVIEW", "Place", "Reached", "Token"]
 
 MAX_PREVIEW: Final = 20
 """Newest messages of each chat that an account's current state may hold."""
@@ -26,16 +26,33 @@ _VERSION: Final = 1
 Xid = Annotated[int, Meta(ge=0)]
 
 
+class Reached(msgspec.Struct, frozen=True, array_like=True):
+    """How far the pages of one answer went within a chat.
+
+    Its updates come in the order of the transactions that changed them last, and those that one transaction changed in
+    the order of their ids: so the next page needs no look at what was shown before. One that changes between two pages
+    moves behind the later one, or into the next answer.
+
+    Attributes:
+        changed: Of the last update that was looked at.
+        update_id: Likewise.
+    """
+
+    changed: Xid
+    update_id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+
+
 class Place(msgspec.Struct, frozen=True, array_like=True):
     """How far the pages of one answer went; chats come in the order of their ids.
 
     Attributes:
         chat_id: The newest one shown.
-        update_id: Its newest update shown; None: all of it was.
+        reached: How far its updates were; None: all of it was shown. (The release before wrote an update id here, in
+            another order; such a token is refused.)
     """
 
     chat_id: UUID
-    update_id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] | None
+    reached: Reached | None
 
 
 class Token(msgspec.Struct, frozen=True, array_like=True):

@@ -125,6 +125,9 @@ def checked_secret(payload: str, initialization_vector: str, key_hash: str) -> d
 def checked_client_message_id(name: str | None) -> str | None:
     """The name that a client gave its message, so that a retry is recognised.
 
+    Only what can be printed, as every uuid, number or hash: records repeat the name, and each control character would
+    take six bytes in them.
+
     Raises:
         InvalidInput: `validation_failed`.
     """
@@ -132,7 +135,9 @@ def checked_client_message_id(name: str | None) -> str | None:
         return None
     if not 0 < len(name) <= MAX_CLIENT_MESSAGE_ID_CHARS:
         raise InvalidInput("validation_failed", f"client_message_id: 1 to {MAX_CLIENT_MESSAGE_ID_CHARS} characters")
-    return checked_text(name, "client_message_id")
+    if not name.isprintable():
+        raise InvalidInput("validation_failed", "client_message_id: characters that can't be printed")
+    return name
 
 
 def checked_attachments(attachments: Mapping[UUID, Mapping[str, Any]]) -> None:

@@ -55,7 +55,7 @@ class HttpOptions:
     """What can be set about the shell.
 
     Attributes:
-        origins: Pages that may call; empty: those of the same host.
+        origins: Pages that may call, with the cookie too; `*`: every one, without it; empty: those of the same host.
         forbidden_as_403: Say 403 where chakchat says 400.
         max_body_bytes: A request's body, then 413.
         body_timeout_s: Seconds for a body to arrive, then 408.
@@ -147,10 +147,11 @@ def build(
     Raises:
         InvalidState: Two routes have one operation id.
     """
+    cors = Cors(options.origins)
 
     # Litestar copies what it is given, deeply, but for plain functions: the pool behind the guard can't be.
     async def admit(request: "Request[Any, Any, Any]") -> None:
-        await guard.admit(request)
+        await guard.admit(request, cors.may_use_cookie)
 
     def provide_actor(request: Asked) -> Actor:
         return request.user  # noted by the guard
@@ -185,7 +186,7 @@ def build(
         opt={"body_timeout_s": options.body_timeout_s},
         signature_types=[Actor, Once, Asked],
     )
-    api.cors = Cors(options.origins)
+    api.cors = cors
     api.observe = observe
     api.access_level = INFO if options.access_log else DEBUG
     # Litestar's own pages stay out: it would register routes that answer errors in another shape.

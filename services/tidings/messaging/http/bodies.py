@@ -43,7 +43,12 @@ MessageRef: TypeAlias = (
     Number | Annotated[str, Meta(min_length=32, max_length=36, description="A message's uuid, or its update id.")]
 )
 _ClientId: TypeAlias = Annotated[
-    str, Meta(min_length=1, max_length=128, description="The sender's own name for it: a retry gets the first answer.")
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        description="The sender's own name for it, of characters that can be printed: a retry gets the first answer.",
+    ),
 ]
 _Text: TypeAlias = Annotated[str, Meta(description="1 to 2,000 characters.")]
 _Base64: TypeAlias = Annotated[str, Meta(description="Standard base64, padded.")]
@@ -131,6 +136,7 @@ class Forward(Struct, frozen=True):
 
     message: MessageRef
     from_chat_id: UUID
+    client_message_id: _ClientId | None = None
 
 
 class SecretUpdate(Struct, frozen=True):

@@ -125,7 +125,10 @@ def _new_personal(chats: Chats, kind: Kind) -> Handler:
         problems=["chat_with_myself", "chat_already_exists"],
     )
     async def create_personal(actor: Actor, once: Once, data: NewPersonal) -> Reply:
-        """Begin the one chat of this kind that two people have."""
+        """Begin the one chat of this kind that two people have.
+
+        A personal one is blocked as their last one was when it was deleted.
+        """
         return await once(
             lambda record: chats.create_personal(actor, data.member_id, secret=kind.is_secret, record=record)
         )

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from math import ceil
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from litestar import Request
 
@@ -15,7 +15,7 @@ from tidings.messaging.http.problems import Detail, Refused
 from tidings.token_sources import bearer, from_cookie, internal
 from tidings.tokens import Claims
 
-__all__ = ["SLASH", "Guard", "actor_of", "find_token"]
+__all__ = ["SLASH", "Found", "Guard", "actor_of", "find_token"]
 
 SLASH: Final = "\udc2f"
 """Stands for a percent-encoded slash until the path is cut into its parts; no decoded path holds it by itself."""
@@ -28,8 +28,18 @@ _KEPT_S: Final = 60.0
 """A key that its issuer takes back counts for so long at most."""
 
 
-def find_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+class Found(NamedTuple):
+    """A token, and whether it stood in the cookie, which a browser sends along whichever page asks."""
+
+    token: str
+    in_cookie: bool
+
+
+def find_token(headers: Iterable[tuple[bytes, bytes]]) -> Found:
     """The token from the first place that has one: Authorization, X-Internal-Token, the cookie tidings_token.
+
+    Not from the query, where the gateway takes one too: that is for browsers' WebSocket and EventSource, which can set
+    no header. Here every client can, and a path with a token in it would stand in logs, histories and Referer.
 
     Raises:
         InvalidToken: There is none.
@@ -39,14 +49,14 @@ def find_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
         if name == b"authorization":
             token = bearer(value.decode("latin-1"))
             if token:
-                return token
+                return Found(token, in_cookie=False)
         elif name == b"x-internal-token":
             second = second or internal(value.decode("latin-1"))
         elif name == b"cookie":
             third = third or from_cookie(value.decode("latin-1"))
     if not (second or third):
         raise InvalidToken("No token: send Authorization: Bearer, X-Internal-Token or the cookie tidings_token.")
-    return second or third
+    return Found(second or third, in_cookie=not second)
 
 
 def actor_of(claims: Claims, session: str | None = None) -> Actor:
@@ -101,15 +111,24 @@ class Guard:
         # A signature costs more than all the rest of the shell.
         self._known: OrderedDict[str, tuple[Actor, float]] = OrderedDict()
 
-    async def admit(self, request: "Request[Any, Any, Any]") -> None:
+    async def admit(
+        self,
+        request: "Request[Any, Any, Any]",
+        may_use_cookie: Callable[[Iterable[tuple[bytes, bytes]]], bool],
+    ) -> None:
         """Note in the request who asks, or raise why not.
 
+        Args:
+            may_use_cookie: Given the headers, whether a token of the cookie counts.
         Raises:
             InvalidToken: 401.
-            Refused: 429, or 400 for headers that can't be used.
+            Refused: 403 for the cookie in a request of a foreign page; 429, or 400 for headers that can't be used.
         """
         scope = request.scope
-        actor = await self._actor(find_token(scope["headers"]))
+        found = find_token(scope["headers"])
+        if found.in_cookie and not may_use_cookie(scope["headers"]):
+            raise Refused("origin_refused")
+        actor = await self._actor(found.token)
         # Before the rate is looked at, so that a refusal is logged with its user.
         scope["user"] = actor
         wait_s = self._rates.wait_s(actor.id, self._clock.monotonic())

@@ -2,12 +2,13 @@
 
 The answer is written in the transaction of the work. So of two equal requests only one can commit, whichever was
 first and however close they came; the other is undone and gets the answer that stands. Refusals are not kept: they had
-no effect, and the same request is judged anew.
+no effect, and the same request is judged anew. Of a message that was deleted for all the answer stays, without content.
 """
 
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 from typing import Final, Protocol
+from uuid import UUID
 
 from litestar import Response
 
@@ -76,7 +77,7 @@ class Once:
         async def record(unit: Unit, answer: Answer) -> None:
             nonlocal body
             body = encoded(answer)
-            unit.keep(Kept(*self._place, Stored(self._hash, _STATUS, body)))
+            unit.keep(Kept(*self._place, Stored(self._hash, _STATUS, body), *_shown(answer)))
 
         for _ in range(_ATTEMPTS):
             body = b""
@@ -97,3 +98,8 @@ class Once:
         if stored.request_hash != self._hash:
             raise Refused("idempotency_key_reused")
         return Response(stored.body, status_code=stored.status, media_type="application/json", headers=_REPLAYED)
+
+
+def _shown(answer: Answer) -> tuple[UUID, int] | tuple[None, None]:
+    """The chat and the id of the update that the answer is, if it is one."""
+    return (UUID(answer["chat_id"]), answer["update_id"]) if "update_id" in answer else (None, None)

@@ -51,7 +51,10 @@ class MarkData(Struct):
     kind: Annotated[str, Meta(description="delivered or read")]
     up_to_message_no: int
     up_to_update_id: int
-    marked_at: Annotated[Time | None, Meta(description="Null where no mark covers it: one's own message, or none.")]
+    marked_at: Annotated[
+        Time | None,
+        Meta(description="Null where no mark covers it: one's own message, one from before one joined, or none."),
+    ]
 
 
 class MarkedData(MarkData):
@@ -96,7 +99,7 @@ def routes(marks: Marks, likes: Likes, typing: Typing) -> list[Handler]:
         tag="Marks",
         example={"chat_id": _CHAT_ID, "liked": True, "likes": 1},
         answer=LikeData,
-        problems=["chat_not_found"],
+        problems=["chat_not_found", "chat_blocked"],
         parameters={"chat_id": _CHAT_ID},
     )
     async def toggle_like(actor: Actor, chat_id: UUID, once: Once) -> Reply:

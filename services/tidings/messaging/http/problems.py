@@ -91,6 +91,11 @@ def _kinds(branch: Branch, status: int, **messages: str) -> dict[str, Kind]:
 PROBLEMS: Final[Mapping[str, Kind]] = {
     # HTTP's own.
     **_kinds("http", 401, unauthorized="Unauthorized."),
+    **_kinds(
+        "http",
+        403,
+        origin_refused="Pages of this origin can't use the cookie; TIDINGS_MESSAGING_ORIGINS lists those that can.",
+    ),
     **_kinds("http", 404, not_found="There is nothing at this path."),
     **_kinds("http", 405, method_not_allowed="This path does not take that method; see Allow."),
     **_kinds("http", 408, request_timeout="The request did not arrive in time."),

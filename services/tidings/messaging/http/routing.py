@@ -34,7 +34,7 @@ __all__ = ["Handler", "change", "create", "read", "remove"]
 Handler: TypeAlias = HTTPRouteHandler
 Decorator: TypeAlias = "Callable[[Callable[..., Any]], HTTPRouteHandler]"
 
-_ALWAYS: Final = ("unauthorized", "too_many_requests", "internal", "unavailable", "validation_failed")
+_ALWAYS: Final = ("unauthorized", "origin_refused", "too_many_requests", "internal", "unavailable", "validation_failed")
 _WITH_BODY: Final = ("invalid_json", "body_too_large", "request_timeout")
 _WITH_KEY: Final = ("idempotency_key_missing", "idempotency_key_reused")
 _WITH_QUERY: Final = ("invalid_query_param",)

@@ -171,17 +171,26 @@ def _writing(commands: Commands, kind: Kind) -> list[Handler]:
             example=example,
             answer=UpdateData,
             body=Forward(7, _CHAT_ID),
-            problems=(*_CLOSED, "message_not_found", "update_deleted"),
+            problems=_WRITE,
         )
         @_named(kind, type_)
         async def forward(actor: Actor, once: Once, chat_id: UUID, data: Forward) -> Reply:
             """Copy a message from another chat of one's own."""
             message = reference(data.message, "message")
-            return await once(
-                lambda record: commands.messages.forward(
-                    actor, kind, chat_id, type_, message, data.from_chat_id, record=record
+
+            def work(record: Record) -> Any:
+                return commands.messages.forward(
+                    actor,
+                    kind,
+                    chat_id,
+                    type_,
+                    message,
+                    data.from_chat_id,
+                    client_message_id=data.client_message_id,
+                    record=record,
                 )
-            )
+
+            return await once(work)
 
         return forward
 

@@ -51,7 +51,8 @@ def routes(users: Users) -> list[Handler]:
     async def change_me(actor: Actor, data: Me) -> Reply:
         """Call me something else.
 
-        What is not given stays; "" takes it away. All who share a chat with me get `user_updated`.
+        What is not given stays; "" takes it away for good: tokens only fill what was never set here. All who share a
+        chat with me get `user_updated`.
         """
         return reply(await users.change(actor, username=data.username, name=data.name, avatar=data.avatar))
 

@@ -1,5 +1,7 @@
 """The answer to a request that may come again."""
 
+from uuid import UUID
+
 import msgspec
 
 __all__ = ["AnsweredBefore", "Kept", "Stored"]
@@ -14,12 +16,18 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """Of whose request, to which path and with which key it is the answer."""
+    """Of whose request, to which path and with which key it is the answer.
+
+    Attributes:
+        chat_id, update_id: Which update it shows; None: none. When that is deleted, its content goes from here too.
+    """
 
     user: str
     path: str
     key: str
     stored: Stored
+    chat_id: UUID | None = None
+    update_id: int | None = None
 
 
 class AnsweredBefore(Exception):

@@ -10,7 +10,7 @@ import msgspec
 
 from tidings.messaging.domain.model import Chat, Kind, Update
 from tidings.messaging.store.database import Connection
-from tidings.messaging.store.members import ensure_users, insert_members, members_of
+from tidings.messaging.store.members import ensure_users, insert_members, insert_pair, members_of
 from tidings.messaging.store.reading import UPDATE_COLUMNS, VISIBLE, updates_of
 from tidings.messaging.store.unit import CHAT_COLUMNS, MEMBERS, Unit, chat_of
 from tidings.uuid7 import RANDOM_BYTES, uuid7
@@ -33,8 +33,14 @@ ON CONFLICT (pair) DO NOTHING
 RETURNING {CHAT_COLUMNS}
 """  # noqa: S608
 
-# A deleted chat gives its pair back: the two may begin a new one.
+# A deleted chat gives its pair back: the two may begin a new one. Only personal ones are blocked.
 _DELETE: Final = """
+WITH blocking AS (
+  INSERT INTO blocks (user_id, other_id, blocked_at)
+  SELECT mine.user_id, other.user_id, mine.blocked_at
+  FROM members mine JOIN members other ON other.chat_id = mine.chat_id AND other.user_id <> mine.user_id
+  WHERE mine.chat_id = $1 AND mine.blocked_at IS NOT NULL
+  ON CONFLICT (user_id, other_id) DO UPDATE SET blocked_at = excluded.blocked_at)
 UPDATE chats SET deleted_at = $3, deleted_by = $2, pair = NULL, changed = pg_current_xact_id(), updated_at = $3
 WHERE id = $1
 """
@@ -87,7 +93,8 @@ async def insert_chat(
     description: str = "",
     room: str = "",
 ) -> Chat | None:
-    """A new chat, which nobody else sees before the commit. The creator of a group is its admin.
+    """A new chat, which nobody else sees before the commit. The creator of a group is its admin. A personal chat is
+    blocked as the last one of the two was.
 
     Args:
         pair: Of two people, `rules.pair_key`; None for groups.
@@ -102,12 +109,18 @@ async def insert_chat(
     if row is None:
         return None
     unit.now = row["created_at"]
-    await insert_members(connection, chat_id, members)
+    if kind is Kind.PERSONAL:
+        one, other = members
+        await insert_pair(connection, chat_id, one, other)
+    else:
+        await insert_members(connection, chat_id, members)
     return chat_of(row, await connection.fetch(MEMBERS, chat_id))
 
 
 async def delete_chat(unit: Unit, chat_id: UUID, user: str) -> None:
-    """End it for all. Its rows stay, so that devices that were away learn of it."""
+    """End it for all. Its rows stay, so that devices that were away learn of it, and its blocks, for the pair's next
+    chat.
+    """
     await unit.connection.execute(_DELETE, chat_id, user, unit.now)
 
 

@@ -9,9 +9,11 @@ from tidings.messaging.store.reading import UPDATE_COLUMNS, VISIBLE
 
 __all__ = ["find_member", "message_rows", "update_id_of"]
 
-# One statement for both directions: its plan is the index walked from the cursor, either way.
+# One statement for both directions: its plan is the index walked from the cursor, either way. `OFFSET 0` keeps the
+# planner from reading all updates of the chat, which may be far more than its messages.
 _MESSAGES: Final = f"""
-SELECT {UPDATE_COLUMNS} FROM messages m JOIN updates u ON u.chat_id = m.chat_id AND u.update_id = m.update_id
+SELECT {UPDATE_COLUMNS} FROM messages m
+CROSS JOIN LATERAL (SELECT * FROM updates WHERE chat_id = m.chat_id AND update_id = m.update_id OFFSET 0) u
 WHERE m.chat_id = $2 AND {VISIBLE}
 """  # noqa: S608
 _BEFORE: Final = _MESSAGES + " AND m.update_id < $3 ORDER BY m.update_id DESC LIMIT $4"

@@ -1,4 +1,4 @@
-"""Who likes a chat. Likes change under the chat's lock."""
+"""Who likes a chat: present members only, as a like goes with its membership. Likes change under the chat's lock."""
 
 from typing import Final
 from uuid import UUID

@@ -33,8 +33,9 @@ SELECT {_COLUMNS} FROM messages WHERE chat_id = $1 AND update_id <= $2 ORDER BY 
 _BY_NO: Final = f"SELECT {_COLUMNS} FROM messages WHERE chat_id = $1 AND message_no = $2"  # noqa: S608
 _BY_UUID: Final = f"SELECT {_COLUMNS} FROM messages WHERE id = $2 AND chat_id = $1"  # noqa: S608
 
+# The first that ends late enough, or none: marks of one user do not overlap, and leave out what it wrote itself.
 _COVERING: Final = """
-SELECT marked_at FROM marks
+SELECT CASE WHEN from_no < $4 THEN marked_at END FROM marks
 WHERE chat_id = $1 AND user_id = $2 AND kind = $3 AND up_to_no >= $4 ORDER BY up_to_no LIMIT 1
 """
 
@@ -116,7 +117,10 @@ async def find_marked(
 async def covering_mark(
     connection: Connection, chat_id: UUID, user: str, kind: MarkKind, message_no: int
 ) -> datetime | None:
-    """When the user first marked that message."""
+    """When the user first marked that message; None: never, as its own and those from before it joined.
+
+    Cost: one row by the index, however many marks there are.
+    """
     at: datetime | None = await connection.fetchval(_COVERING, chat_id, user, kind.value, message_no)
     return at
 

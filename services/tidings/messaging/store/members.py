@@ -7,7 +7,7 @@ from tidings.messaging.domain.model import Member
 from tidings.messaging.store.database import Connection
 from tidings.messaging.store.unit import MEMBERS_OF, member_of
 
-__all__ = ["ensure_users", "insert_members", "join_member", "members_of", "remove_member", "set_blocked"]
+__all__ = ["ensure_users", "insert_members", "insert_pair", "join_member", "members_of", "remove_member", "set_blocked"]
 
 # Sorted, so that two who name the same people wait for each other and never around the corner.
 _ENSURE_USERS = """
@@ -19,6 +19,15 @@ ON CONFLICT (id) DO NOTHING
 """
 
 _INSERT = "INSERT INTO members (chat_id, user_id) SELECT $1, user_id FROM unnest($2::text[]) AS user_id"
+
+# The blocks of their last chat move into the new one: nobody gets rid of the other's by ending it and beginning anew.
+_INSERT_PAIR = """
+WITH blocking AS (
+  DELETE FROM blocks WHERE (user_id, other_id) IN (($2, $3), ($3, $2)) RETURNING user_id, blocked_at)
+INSERT INTO members (chat_id, user_id, blocked_at)
+SELECT $1, named.user_id, blocking.blocked_at
+FROM (VALUES ($2::text), ($3::text)) AS named (user_id) LEFT JOIN blocking USING (user_id)
+"""
 
 # A newcomer has nothing unread: what was written before it came is there to be read, but nobody waits for that.
 _JOIN = """
@@ -34,6 +43,7 @@ FROM joined m JOIN users u ON u.id = m.user_id
 """
 
 _REMOVE = """
+WITH unliked AS (DELETE FROM likes WHERE chat_id = $1 AND user_id = $2)
 UPDATE members SET left_at = now(), changed = pg_current_xact_id() WHERE chat_id = $1 AND user_id = $2
 """
 
@@ -53,6 +63,11 @@ async def insert_members(connection: Connection, chat_id: UUID, users: Sequence[
     await connection.execute(_INSERT, chat_id, users)
 
 
+async def insert_pair(connection: Connection, chat_id: UUID, one: str, other: str) -> None:
+    """The two of a new personal chat, with the blocks that stood when they last had one."""
+    await connection.execute(_INSERT_PAIR, chat_id, one, other)
+
+
 async def join_member(connection: Connection, chat_id: UUID, user: str, last_message_no: int) -> Member:
     """Add a user, who may have been a member before.
 
@@ -65,7 +80,7 @@ async def join_member(connection: Connection, chat_id: UUID, user: str, last_mes
 
 
 async def remove_member(connection: Connection, chat_id: UUID, user: str) -> None:
-    """Turn the membership into a note that it was one."""
+    """Turn the membership into a note that it was one; its like of the chat goes with it."""
     await connection.execute(_REMOVE, chat_id, user)
 
 

@@ -52,11 +52,20 @@ SELECT message_id, file_id, file_name, mime_type, file_size, file_url, created_a
 FROM attachments WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, position
 """
 
+# One edit of each, however many there were: who sees one of a message's edits sees them all. Each half has an index of
+# its own, which knows nothing of older edits and of reactions that were taken back.
 _ABOUT: Final = f"""
 SELECT {UPDATE_COLUMNS}
 FROM unnest($2::uuid[], $3::bigint[]) AS k (chat_id, update_id),
-LATERAL (SELECT * FROM updates WHERE chat_id = k.chat_id AND target_update_id = k.update_id OFFSET 0) u
-WHERE u.type IN ('text_message_edited', 'reaction') AND {VISIBLE}
+LATERAL (
+  (SELECT * FROM updates
+   WHERE chat_id = k.chat_id AND target_update_id = k.update_id AND type = 'text_message_edited'
+   ORDER BY update_id DESC LIMIT 1)
+  UNION ALL
+  (SELECT * FROM updates
+   WHERE chat_id = k.chat_id AND target_update_id = k.update_id AND type = 'reaction' AND deleted_at IS NULL OFFSET 0)
+) u
+WHERE {VISIBLE}
 ORDER BY u.chat_id, u.update_id
 """  # noqa: S608
 
@@ -64,7 +73,10 @@ Key = tuple[UUID, int]
 
 
 async def updates_of(connection: Connection, rows: Sequence[Any], user: str, *, nested: bool = True) -> list[Update]:
-    """The updates of these rows, in their order, as the user sees them. At most five queries, however many they are.
+    """The updates of these rows, in their order, as the user sees them.
+
+    Cost: at most five queries, however many they are; nested, of each message its newest edit and the reactions that
+    stand, of which a user has at most one of each kind.
 
     Args:
         nested: With the newest edit and the reactions in each message, for a reader that does not see those updates

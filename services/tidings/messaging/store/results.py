@@ -24,11 +24,13 @@ SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[], $4::bytea[])
 _EMIT_AND_KEEP: Final = f"""
 WITH emitted AS ({_EMIT}),
 kept AS (
-  INSERT INTO idempotency (user_id, path, key, request_hash, status, body)
-  SELECT * FROM unnest($5::text[], $6::text[], $7::text[], $8::bytea[], $9::int[], $10::bytea[])
+  INSERT INTO idempotency (user_id, path, key, request_hash, status, body, chat_id, update_id)
+  SELECT * FROM unnest($5::text[], $6::text[], $7::text[], $8::bytea[], $9::int[], $10::bytea[], $11::uuid[],
+    $12::bigint[])
   ON CONFLICT (user_id, path, key) DO UPDATE
-  SET request_hash = excluded.request_hash, status = excluded.status, body = excluded.body, created_at = now()
-  WHERE idempotency.created_at < now() - $11::interval
+  SET request_hash = excluded.request_hash, status = excluded.status, body = excluded.body, created_at = now(),
+    chat_id = excluded.chat_id, update_id = excluded.update_id
+  WHERE idempotency.created_at < now() - $13::interval
   RETURNING true)
 SELECT count(*) FROM kept
 """  # noqa: S608
@@ -60,7 +62,17 @@ async def write_results(connection: Any, emitted: Sequence[Modification], kept: 
         await connection.execute(_EMIT, *columns)
         return {row[0] for row in rows}
     answers = [
-        (one.user, one.path, one.key, one.stored.request_hash, one.stored.status, one.stored.body) for one in kept
+        (
+            one.user,
+            one.path,
+            one.key,
+            one.stored.request_hash,
+            one.stored.status,
+            one.stored.body,
+            one.chat_id,
+            one.update_id,
+        )
+        for one in kept
     ]
     written = await connection.fetchval(_EMIT_AND_KEEP, *columns, *map(list, zip(*answers, strict=True)), KEPT)
     if written < len(kept):

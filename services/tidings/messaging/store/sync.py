@@ -2,15 +2,17 @@
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from tidings.messaging.domain.entry import Mark, MarkKind
 from tidings.messaging.domain.model import Update, User
+from tidings.messaging.domain.sync import Place, Reached
 from tidings.messaging.store.database import Connection, Database
 from tidings.messaging.store.reading import UPDATE_COLUMNS, VISIBLE, updates_of
 
 __all__ = [
+    "Changes",
     "Snapshot",
     "Wanted",
     "changed_chats",
@@ -35,40 +37,68 @@ WHERE mine.user_id = $1 AND mine.left_at IS NULL AND c.deleted_at IS NULL AND mi
 ORDER BY mine.chat_id LIMIT $4
 """
 
+# Who left knows no more of a chat than who was never in it, its end included.
 _REMOVED: Final = """
 SELECT mine.chat_id FROM members mine JOIN chats c ON c.id = mine.chat_id
 WHERE mine.user_id = $1
   AND (mine.left_at IS NOT NULL AND mine.changed >= $2::text::xid8
-    OR c.deleted_at IS NOT NULL AND c.changed >= $2::text::xid8)
+    OR mine.left_at IS NULL AND c.deleted_at IS NOT NULL AND c.changed >= $2::text::xid8)
 ORDER BY mine.chat_id
 """
 
-# `OFFSET 0` keeps a plan that knows no values from walking through whole chats in the order of their ids.
+# Chat by chat until the limit, each from where it was left: what is read is what is shown, whatever the planner thinks
+# of the chats. What may not be seen counts too, or a page could read any number of deleted updates to show none.
+# `OFFSET 0` keeps the planner from asking twice, and from walking through whole chats.
 _UPDATES: Final = f"""
-SELECT x.* FROM unnest($2::uuid[], $3::bigint[]) WITH ORDINALITY AS k (chat_id, after, place),
-LATERAL (
-  SELECT {UPDATE_COLUMNS}
-  FROM (SELECT * FROM updates WHERE chat_id = k.chat_id AND changed >= $4::text::xid8 OFFSET 0) u
-  WHERE u.update_id > k.after AND {VISIBLE}
-  ORDER BY u.update_id LIMIT $5) x
-ORDER BY k.place, x.update_id LIMIT $5
+WITH RECURSIVE walk (place, found, total) AS (
+  SELECT 0, '{{}}'::bigint[], 0
+  UNION ALL
+  SELECT walk.place + 1, next.found, walk.total + cardinality(next.found)
+  FROM walk, LATERAL (
+    SELECT ARRAY(
+      SELECT update_id FROM updates
+      WHERE chat_id = ($2::uuid[])[walk.place + 1]
+        AND (changed, update_id) > (($3::text[])[walk.place + 1]::xid8, ($4::bigint[])[walk.place + 1])
+      ORDER BY changed, update_id LIMIT $5::int - walk.total) AS found OFFSET 0) AS next
+  WHERE walk.place < cardinality($2::uuid[]) AND walk.total < $5::int)
+SELECT {UPDATE_COLUMNS}, u.changed::text AS changed, {VISIBLE} AS visible
+FROM walk
+CROSS JOIN LATERAL unnest(walk.found) WITH ORDINALITY AS k (update_id, place)
+CROSS JOIN LATERAL (
+  SELECT * FROM updates WHERE chat_id = ($2::uuid[])[walk.place] AND update_id = k.update_id OFFSET 0) AS u
+ORDER BY walk.place, k.place
 """  # noqa: S608
 
 # `OFFSET 0` keeps the planner from reading whole chats where it needs one row of each.
-# The newest mark of each kind; who wrote has read its own message too, and nobody needs a mark for that.
+# The newest mark of each kind; who wrote has read its own message too, and nobody needs a mark for that. Where so many
+# have been members since the token that everyone's may not have been shown before, all come. The messages that are
+# marked are far fewer than the marks.
 _MARKS: Final = """
-SELECT m.chat_id, m.user_id, v.kind, k.up_to_no, k.marked_at, g.update_id
-FROM unnest($2::uuid[], $3::boolean[], $4::text[]) AS c (chat_id, everyone, since)
-CROSS JOIN LATERAL (
-  SELECT * FROM members WHERE chat_id = c.chat_id AND (c.everyone OR user_id = $1)
-    AND left_at IS NULL AND changed >= c.since::xid8 AND delivered_no > 0 OFFSET 0) m
-CROSS JOIN (VALUES ('delivered'), ('read')) AS v (kind)
-CROSS JOIN LATERAL (
-  SELECT up_to_no, marked_at FROM marks WHERE chat_id = m.chat_id AND user_id = m.user_id AND kind = v.kind
-  ORDER BY up_to_no DESC LIMIT 1) k
-CROSS JOIN LATERAL (
-  SELECT update_id FROM messages WHERE chat_id = m.chat_id AND message_no = k.up_to_no OFFSET 0) g
-ORDER BY m.chat_id, m.user_id, v.kind
+WITH marked AS MATERIALIZED (
+  SELECT c.chat_id, m.user_id, v.kind, k.up_to_no, k.marked_at
+  FROM unnest($2::uuid[], $3::boolean[], $4::text[]) AS c (chat_id, everyone, since)
+  CROSS JOIN LATERAL (
+    SELECT user_id FROM (
+      SELECT user_id, left_at, delivered_no, changed >= c.since::xid8 AS lately,
+        count(*) FILTER (WHERE left_at IS NULL OR changed >= c.since::xid8) OVER () AS members
+      FROM members WHERE chat_id = c.chat_id AND c.everyone OFFSET 0) AS member
+    WHERE left_at IS NULL AND delivered_no > 0 AND (lately OR members > $5)
+    UNION ALL
+    SELECT user_id FROM members
+    WHERE chat_id = c.chat_id AND user_id = $1 AND NOT c.everyone
+      AND left_at IS NULL AND delivered_no > 0 AND changed >= c.since::xid8) AS m
+  CROSS JOIN (VALUES ('delivered'), ('read')) AS v (kind)
+  CROSS JOIN LATERAL (
+    SELECT up_to_no, marked_at FROM marks WHERE chat_id = c.chat_id AND user_id = m.user_id AND kind = v.kind
+    ORDER BY up_to_no DESC LIMIT 1) AS k),
+message AS MATERIALIZED (
+  SELECT named.chat_id, named.up_to_no, g.update_id
+  FROM (SELECT DISTINCT chat_id, up_to_no FROM marked) AS named
+  CROSS JOIN LATERAL (
+    SELECT update_id FROM messages WHERE chat_id = named.chat_id AND message_no = named.up_to_no OFFSET 0) AS g)
+SELECT marked.chat_id, marked.user_id, marked.kind, marked.up_to_no, marked.marked_at, message.update_id
+FROM marked JOIN message USING (chat_id, up_to_no)
+ORDER BY marked.chat_id, marked.user_id, marked.kind
 """
 
 _PEOPLE: Final = "SELECT id, number, username, name, avatar FROM users WHERE id = ANY($1::text[]) ORDER BY number"
@@ -125,14 +155,37 @@ async def removed_chats(at: Snapshot, user: str, since: int) -> list[UUID]:
     return [row["chat_id"] for row in await at.connection.fetch(_REMOVED, user, str(since))]
 
 
-async def changed_updates(at: Snapshot, user: str, since: int, chats: Mapping[UUID, int], limit: int) -> list[Update]:
-    """The first updates of those chats that changed, in the order of the chats, then of their ids.
+class Changes(NamedTuple):
+    """Some updates that changed.
+
+    Attributes:
+        updates: Those that the user may see, by chat, then update id.
+        end: Where they end, if there are more.
+    """
+
+    updates: list[Update]
+    end: Place | None
+
+
+async def changed_updates(
+    at: Snapshot, user: str, since: int, chats: Mapping[UUID, Reached | None], limit: int
+) -> Changes:
+    """The first updates of those chats that changed: chat by chat, each in the order of the changes.
 
     Args:
-        chats: Each with the update id above which to begin.
+        chats: In the order of their ids; each with what was reached of it before.
+        limit: So many are looked at; what the user may not see is left out.
+    Cost: two reads of each that is looked at, and one of each chat up to the last one; however many changed.
     """
-    rows = await at.connection.fetch(_UPDATES, user, list(chats), list(chats.values()), str(since), limit)
-    return await updates_of(at.connection, rows, user)
+    starts = [Reached(since, 0) if reached is None else reached for reached in chats.values()]
+    changed, ids = [str(start.changed) for start in starts], [start.update_id for start in starts]
+    rows = await at.connection.fetch(_UPDATES, user, list(chats), changed, ids, limit + 1)
+    end = None
+    if len(rows) > limit:
+        rows = rows[:limit]
+        end = Place(rows[-1]["chat_id"], Reached(int(rows[-1]["changed"]), rows[-1]["update_id"]))
+    shown = sorted((row for row in rows if row["visible"]), key=_in_order)
+    return Changes(await updates_of(at.connection, shown, user), end)
 
 
 class Wanted(NamedTuple):
@@ -147,10 +200,15 @@ class Wanted(NamedTuple):
     since: int
 
 
-async def changed_marks(at: Snapshot, user: str, chats: Mapping[UUID, Wanted]) -> list[Mark]:
-    """How far people are in those chats, where that changed."""
+async def changed_marks(at: Snapshot, user: str, chats: Mapping[UUID, Wanted], told: int) -> list[Mark]:
+    """How far people are in those chats, where that changed.
+
+    Args:
+        told: Everyone's are asked for in chats of at most so many members. Where there may have been more at the time
+            of `since`, with those who left, everyone's are shown whether or not they changed.
+    """
     everyone, since = [wanted.everyone for wanted in chats.values()], [str(wanted.since) for wanted in chats.values()]
-    rows = await at.connection.fetch(_MARKS, user, list(chats), everyone, since)
+    rows = await at.connection.fetch(_MARKS, user, list(chats), everyone, since, told)
     return [
         Mark(
             chat_id=row["chat_id"],
@@ -174,3 +232,7 @@ async def changed_people(at: Snapshot, user: str, since: int) -> list[User]:
 async def people(connection: Connection, ids: Sequence[str]) -> list[User]:
     """Those of the users that exist."""
     return [User(**dict(row)) for row in await connection.fetch(_PEOPLE, ids)] if ids else []
+
+
+def _in_order(row: Any) -> tuple[UUID, int]:
+    return row["chat_id"], row["update_id"]

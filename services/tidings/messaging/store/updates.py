@@ -8,6 +8,7 @@ import msgspec
 
 from tidings.messaging.domain.model import Kind, Update, UpdateType
 from tidings.messaging.store.database import Connection
+from tidings.messaging.store.idempotency import blank_answers
 from tidings.messaging.store.reading import UPDATE_COLUMNS, VISIBLE, updates_of
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "delete_for_one",
     "deleted_for",
     "kind_for",
+    "reaction_stands",
     "read_range",
     "target",
     "touch_update",
@@ -56,9 +58,15 @@ UPDATE updates SET deleted_at = $3, deleted_by = $4, changed = pg_current_xact_i
   content = CASE type WHEN 'text_message_edited' THEN '{"new_text": ""}' WHEN 'reaction' THEN content ELSE '{}' END
 WHERE chat_id = $1 AND deleted_at IS NULL AND (update_id = $2
   OR (target_update_id = $2 AND type IN ('text_message_edited', 'reaction')))
+RETURNING chat_id, update_id, type
 """
 _DELETE_FOR_ONE = "INSERT INTO deletions (chat_id, update_id, user_id) VALUES ($1, $2, $3)"
 _DELETED_FOR = "SELECT user_id FROM deletions WHERE chat_id = $1 AND update_id = $2"
+
+_REACTION_STANDS = """
+SELECT EXISTS (SELECT FROM updates WHERE chat_id = $1 AND target_update_id = $2 AND sender_id = $3
+  AND type = 'reaction' AND deleted_at IS NULL AND content ->> 'reaction' = $4)
+"""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -137,8 +145,8 @@ async def touch_update(connection: Connection, chat_id: UUID, update_id: int) ->
 
 
 async def delete_for_all(connection: Connection, chat_id: UUID, update_id: int, by: str, at: datetime) -> None:
-    """Take an update away from everybody, with what was done to it; its content is blanked."""
-    await connection.execute(_DELETE_FOR_ALL, chat_id, update_id, at, by)
+    """Take an update away from everybody, with what was done to it; its content is blanked, in kept answers too."""
+    await blank_answers(connection, await connection.fetch(_DELETE_FOR_ALL, chat_id, update_id, at, by))
 
 
 async def delete_for_one(connection: Connection, chat_id: UUID, update_id: int, user: str) -> None:
@@ -149,3 +157,9 @@ async def delete_for_one(connection: Connection, chat_id: UUID, update_id: int, 
 async def deleted_for(connection: Connection, chat_id: UUID, update_id: int) -> set[str]:
     """Who deleted an update for itself: it learns no more about it."""
     return {row["user_id"] for row in await connection.fetch(_DELETED_FOR, chat_id, update_id)}
+
+
+async def reaction_stands(connection: Connection, chat_id: UUID, update_id: int, user: str, reaction: str) -> bool:
+    """Whether the user gave that message this reaction and did not take it back. The chat must be locked."""
+    stands: bool = await connection.fetchval(_REACTION_STANDS, chat_id, update_id, user, reaction)
+    return stands

@@ -14,26 +14,28 @@ _COLUMNS: Final = "id, number, username, name, avatar"
 
 _FIND: Final = f"SELECT {_COLUMNS} FROM users WHERE id = $1"  # noqa: S608
 
-# What a person was called here stays: a token only fills what is empty. A username that another has is left out.
+# What a person chose here stays, nothing included: a token only fills what is empty and was never chosen. A username
+# that another has is left out.
 _SEE: Final = f"""
 INSERT INTO users AS u (id, username, name, avatar)
 SELECT $1, CASE WHEN EXISTS (
          SELECT FROM users WHERE lower(username) = lower($2) AND username <> '' AND id <> $1) THEN '' ELSE $2 END,
        $3, $4
 ON CONFLICT (id) DO UPDATE SET
-  username = CASE WHEN u.username = '' THEN excluded.username ELSE u.username END,
-  name = CASE WHEN u.name = '' THEN excluded.name ELSE u.name END,
-  avatar = CASE WHEN u.avatar = '' THEN excluded.avatar ELSE u.avatar END,
+  username = CASE WHEN u.username = '' AND NOT u.username_chosen THEN excluded.username ELSE u.username END,
+  name = CASE WHEN u.name = '' AND NOT u.name_chosen THEN excluded.name ELSE u.name END,
+  avatar = CASE WHEN u.avatar = '' AND NOT u.avatar_chosen THEN excluded.avatar ELSE u.avatar END,
   updated_at = now(), changed = pg_current_xact_id()
-WHERE u.username = '' AND excluded.username <> ''
-   OR u.name = '' AND excluded.name <> ''
-   OR u.avatar = '' AND excluded.avatar <> ''
+WHERE u.username = '' AND NOT u.username_chosen AND excluded.username <> ''
+   OR u.name = '' AND NOT u.name_chosen AND excluded.name <> ''
+   OR u.avatar = '' AND NOT u.avatar_chosen AND excluded.avatar <> ''
 RETURNING {_COLUMNS}, xmax = 0 AS fresh
 """  # noqa: S608
 
 _CHANGE: Final = f"""
 UPDATE users SET username = COALESCE($2, username), name = COALESCE($3, name), avatar = COALESCE($4, avatar),
-  updated_at = now(), changed = pg_current_xact_id()
+  username_chosen = username_chosen OR $2 IS NOT NULL, name_chosen = name_chosen OR $3 IS NOT NULL,
+  avatar_chosen = avatar_chosen OR $4 IS NOT NULL, updated_at = now(), changed = pg_current_xact_id()
 WHERE id = $1 RETURNING {_COLUMNS}, updated_at AS at
 """  # noqa: S608
 
@@ -53,7 +55,7 @@ async def find_user(connection: Connection, id_: str) -> User | None:
 
 
 async def see_user(connection: Connection, actor: Actor) -> tuple[User, bool] | None:
-    """Give the actor a row, and fill what is empty in it.
+    """Give the actor a row, and fill what is empty in it and was never chosen by `change_user`.
 
     Returns:
         The person, and whether nobody had heard of it before; None if nothing was to be done.
@@ -71,7 +73,8 @@ async def see_user(connection: Connection, actor: Actor) -> tuple[User, bool] | 
 async def change_user(
     connection: Connection, id_: str, username: str | None, name: str | None, avatar: str | None
 ) -> User:
-    """Call a person something else; None: as before. The row stays locked until the commit.
+    """Call a person something else; None: as before, "": nothing, which `see_user` leaves so. The row stays locked
+    until the commit.
 
     Raises:
         Conflict: `username_taken`.

@@ -57,8 +57,10 @@ SELECT chat_id, message.number, message.message_no,
 FROM message JOIN new USING (chat_id)
 """
 
+# Nobody deletes it until the answer that shows it is kept: so the deletion finds that answer, and blanks it.
 _WRITTEN = """
-SELECT m.chat_id, m.update_id FROM messages m WHERE m.sender_id = $1 AND m.client_message_id = $2
+SELECT u.chat_id, u.update_id FROM messages m JOIN updates u ON u.chat_id = m.chat_id AND u.update_id = m.update_id
+WHERE m.sender_id = $1 AND m.client_message_id = $2 FOR SHARE OF u
 """
 
 _encode = msgspec.json.Encoder().encode
@@ -144,6 +146,6 @@ def expiry(at: datetime, seconds: int | None) -> datetime | None:
 
 
 async def written_as(connection: Connection, sender_id: str, client_message_id: str) -> tuple[UUID, int] | None:
-    """The chat and the update id of the message that its author gave that name."""
+    """The chat and the update id of the message that its author gave that name; nobody deletes it until the commit."""
     row = await connection.fetchrow(_WRITTEN, sender_id, client_message_id)
     return None if row is None else (row["chat_id"], row["update_id"])

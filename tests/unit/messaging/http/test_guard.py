@@ -30,7 +30,14 @@ def claims(user: str = "alice", **more: Any) -> Claims:
     ],
 )
 def test_the_first_place_that_has_a_token_counts(headers: list[tuple[bytes, bytes]], token: str) -> None:
-    assert find_token(headers) == token
+    assert find_token(headers).token == token
+
+
+def test_it_is_the_cookies_only_where_nothing_else_has_one() -> None:
+    assert find_token([COOKIE]).in_cookie
+    assert find_token([(b"authorization", b"Basic YTpi"), (b"x-internal-token", b"Bearer"), COOKIE]).in_cookie
+    assert not find_token([COOKIE, INTERNAL]).in_cookie
+    assert not find_token([COOKIE, (b"authorization", b"Bearer one")]).in_cookie
 
 
 @pytest.mark.parametrize("headers", [[], [(b"authorization", b"Bearer ")], [(b"cookie", b"not_tidings_token=a")]])

@@ -116,3 +116,9 @@ def test_a_code_that_slipped_past_the_table_still_gets_its_branchs_status(
     error: type[DomainError], status: int
 ) -> None:
     assert body(error("brand_new")) == (status, {"error_type": "brand_new", "error_message": "brand new"})
+
+
+def test_a_refusal_of_no_branch_is_unforeseen() -> None:
+    answered = answer(DomainError("brand_new", "row 17 of chats"))
+    assert (answered.status, answered.code) == (500, "internal")
+    assert b"row 17" not in answered.body
