@@ -43,15 +43,19 @@ class Replay:
         positions: Per partition the next offset that the client needs, as far as it has come.
         wants: After `missed` ended: partitions and offsets that `older` did not have; empty: it needs nothing.
         older_bytes: Of values before the window's start, looked at so far.
+        fetched_bytes: Fetched for it so far, to have those to look at.
+        paid_bytes: Charged to its user so far.
         reading: Older records are being read for it.
         read_back: They were, at least once.
         waited_s: It has waited this long for such reads.
     """
 
     __slots__ = (
+        "fetched_bytes",
         "from_live",
         "needle",
         "older_bytes",
+        "paid_bytes",
         "positions",
         "read_back",
         "reading",
@@ -67,9 +71,23 @@ class Replay:
         self.from_live = from_live
         self.wants: list[tuple[int, int]] = []
         self.older_bytes = 0
+        self.fetched_bytes = 0
+        self.paid_bytes = 0
         self.reading = False
         self.read_back = False
         self.waited_s = 0.0
+
+    @property
+    def user(self) -> str:
+        return self.needle.user
+
+    @property
+    def owed_bytes(self) -> int:
+        """What its user is still to be charged: the bytes fetched for it or those it looked at, whichever are more.
+
+        So who shares what another has fetched pays too, and nobody pays twice for the same bytes.
+        """
+        return max(self.fetched_bytes, self.older_bytes) - self.paid_bytes
 
     def met(self, positions: Mapping[int, int]) -> bool:
         """Whether it is where the node is, everywhere."""

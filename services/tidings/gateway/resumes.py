@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from tidings.clock import Clock
 from tidings.gateway.allowance import Allowances
 from tidings.gateway.cursor import InvalidCursor, parse_cursor, parse_event_id
 from tidings.gateway.frames import Encoding, Encodings
 from tidings.gateway.handshake import Accepted
 from tidings.gateway.protocols.native import ResyncReason
-from tidings.gateway.readback import READ_BYTES, Expired, ReadBack
+from tidings.gateway.readback import READ_BYTES, Expired, OverBudget, Payer, ReadBack
 from tidings.gateway.replay import Replay
 from tidings.gateway.window import Segment, Window
 from tidings.kafka.cluster import AWAY
@@ -50,7 +51,8 @@ class ResumeLimits:
     Attributes:
         per_s: Resumes that the node takes in per second; the others are told when to come again.
         per_user_per_min: And of one user per minute.
-        readback_bytes: Of older records read from Kafka for one user per minute. 0: none is.
+        readback_bytes: Of older records read from Kafka, or looked at in what was read for others, for one user per
+            minute. 0: none is.
         readback_timeout_s: A resume may wait this long for such reads, all together.
     """
 
@@ -93,6 +95,7 @@ class Resumes:
         self._budgets = Allowances(limits.readback_bytes / 60, limits.readback_bytes)
         self._ready: deque[Connection] = deque()
         self._waiting: set[Connection] = set()
+        self._reading: dict[Connection, asyncio.Task[None]] = {}
         self._moved = False
         self._work = asyncio.Event()
         self.log: Log | None = None
@@ -133,9 +136,10 @@ class Resumes:
         except (TimeoutError, *AWAY) as error:
             # The brokers do not answer. What can't be checked is believed: records are only ever read from the log.
             log.warning("cursor_not_checked", reason=repr(error))
-            reason = "log_changed" if tag != self._node.router.log else None
         if not connection.held:
             return
+        if tag != self._node.router.log:
+            reason = "log_changed"  # made anew meanwhile: whatever was found out is of the old one
         if reason is not None:
             self._refuse(connection, reason)
         else:
@@ -201,8 +205,11 @@ class Resumes:
         self._moved = False
 
     def forget(self, connection: "Connection") -> None:
-        """The connection is gone."""
+        """The connection is gone, or needs nothing more."""
         self._waiting.discard(connection)
+        reading = self._reading.pop(connection, None)
+        if reading is not None:
+            reading.cancel()
 
     async def run(self) -> None:
         """Serve those who are ready until cancelled."""
@@ -222,7 +229,10 @@ class Resumes:
         return bool(self._ready)
 
     async def look_at_waiting(self) -> None:
-        """See whether those who wait for the node wait for something that will come. Call it now and then."""
+        """See whether those who wait for the node wait for something that will come, and close what nobody reads any
+        more. Call it every few seconds."""
+        if self.older is not None:
+            self.older.close_idle(self._node.clock.monotonic())
         waiting = [connection for connection in self._waiting if connection.replay is not None]
         if self.log is None or not waiting:
             return
@@ -268,6 +278,8 @@ class Resumes:
             if size >= STEP_BYTES:
                 full = True
                 break
+        if replay.owed_bytes:  # charged at once, whatever becomes of the connection
+            self._purse(replay).settle()
         if frames:
             self._node.stats.replayed(connection.encoding, len(frames), size)
             connection.write(b"".join(frames))
@@ -278,7 +290,8 @@ class Resumes:
             connection.give_up("outrun", "too far behind")
         elif replay.wants and not full:
             replay.reading = True
-            self._node.spawn(self._read_back(connection, replay))
+            self._reading[connection] = asyncio.ensure_future(self._read_back(connection, replay))
+            self._node.spawn(self._reading[connection])
         elif replay.met(router.positions):
             if not replay.from_live:
                 self._node.stats.resumed("readback" if replay.read_back else "window")
@@ -289,31 +302,33 @@ class Resumes:
         else:
             self._waiting.add(connection)
 
+    def _purse(self, replay: Replay) -> "_Purse":
+        return _Purse(self._budgets, self._node.clock, replay)
+
     def _older(self, partition: int, offset: int) -> Segment | None:
         return None if self.older is None else self.older.find(partition, offset)
 
     async def _read_back(self, connection: "Connection", replay: Replay) -> None:
-        node = self._node
+        clock = self._node.clock
         replay.read_back = True
         reason: ResyncReason | None = None
-        started = node.clock.monotonic()
-        budget = self._budgets.of(connection.user, started)
-        budget.spend(replay.older_bytes, started)
-        replay.older_bytes = 0
+        started = clock.monotonic()
+        purse = self._purse(replay)
         try:
-            if self.older is None or budget.left(started) <= 0:
+            if self.older is None or not purse.affords():
                 reason = "budget"
             else:
                 async with asyncio.timeout(self._limits.readback_timeout_s - replay.waited_s):
                     async with asyncio.TaskGroup() as reads:
-                        # As many at once as the budget would still bear if each brought as much as it may.
-                        for partition, offset in replay.wants[: max(1, int(budget.left(started) // READ_BYTES))]:
-                            reads.create_task(_read_older(self.older, partition, offset))
+                        for partition, offset in self._next_reads(self.older, replay.wants, purse.left):
+                            reads.create_task(_read_older(self.older, partition, offset, purse))
         except* Expired:
             reason = "expired"
-        except* TimeoutError:
+        except* (OverBudget, TimeoutError):
             reason = "budget"
-        replay.waited_s += node.clock.monotonic() - started
+        finally:
+            self._reading.pop(connection, None)
+        replay.waited_s += clock.monotonic() - started
         replay.reading = False
         if connection.replay is not replay:
             return
@@ -322,11 +337,48 @@ class Resumes:
         else:
             self.ready(connection)
 
+    @staticmethod
+    def _next_reads(older: ReadBack, wants: list[tuple[int, int]], left: float) -> list[tuple[int, int]]:
+        # As many at once as the budget would still bear if each brought as much as it may; of the dear ones one by one,
+        # so that nobody keeps the room of some while waiting for that of others.
+        at_hand = [want for want in wants if older.at_hand(*want)]
+        return at_hand[: max(1, int(left // READ_BYTES))] or wants[:1]
 
-async def _read_older(older: ReadBack, partition: int, offset: int) -> None:
+
+class _Purse:
+    """A user's budget, as one replay draws on it; see `Replay.owed_bytes`."""
+
+    __slots__ = ("_budgets", "_clock", "_replay")
+
+    def __init__(self, budgets: Allowances, clock: Clock, replay: Replay) -> None:
+        self._budgets = budgets
+        self._clock = clock
+        self._replay = replay
+
+    @property
+    def left(self) -> float:
+        now = self._clock.monotonic()
+        return self._budgets.of(self._replay.user, now).left(now)
+
+    def affords(self) -> bool:
+        return self.left > 0
+
+    def pay(self, size: int) -> None:
+        self._replay.fetched_bytes += size
+        self.settle()
+
+    def settle(self) -> None:
+        """Charge what is owed."""
+        now = self._clock.monotonic()
+        owed = self._replay.owed_bytes
+        self._replay.paid_bytes += owed
+        self._budgets.of(self._replay.user, now).spend(owed, now)
+
+
+async def _read_older(older: ReadBack, partition: int, offset: int, payer: Payer) -> None:
     while True:
         try:
-            return await older.read(partition, offset)
+            return await older.read(partition, offset, payer)
         except AWAY as error:
             log.warning("read_back_failed", partition=partition, offset=offset, reason=repr(error))
             await asyncio.sleep(_RETRY_S)

@@ -166,7 +166,10 @@ class Router:
         self._window.begin(partition, offset)
 
     def jump(self, partition: int, position: int) -> None:
-        """Records of a partition go on from there; what lies between was not seen."""
+        """Records of a partition go on from there: what lies between was not seen, or is gone if that is back."""
+        end = self.positions[partition]
+        if position < end:
+            self._repeats[partition].cut(position, end)
         self.positions[partition] = position
         self._window.begin(partition, position)
 

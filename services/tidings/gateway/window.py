@@ -158,8 +158,9 @@ class Window:
 
     Args:
         limit_bytes: The oldest segments go when all together hold more. 0: nothing is kept.
-        limit_s: Segments go when their newest record is older than this against the newest record of all: the broker's
-            clock alone counts, and what nothing newer follows stays.
+        limit_s: Segments go when their newest record is older than this against the record that came last of all: the
+            broker's clock alone counts, and what nothing newer follows stays. While that clock is ahead by more than
+            this, it counts too; once it is back, what it said is forgotten.
     Cost: per record kept a few references: no copy, and nothing for its receivers. Who they are is looked at when
     somebody resumes, once for all who do.
     """
@@ -203,8 +204,8 @@ class Window:
         segment.append(offset, value, timestamp_ms)
         known.end = segment.end
         self.bytes += segment.bytes - before
-        if timestamp_ms > self._newest_ms:
-            self._newest_ms = timestamp_ms
+        # Not the highest of all: a clock that was ahead once would empty the window until the time that it showed.
+        self._newest_ms = timestamp_ms
         if self.bytes > self._limit_bytes:
             self._shed()
 
@@ -221,6 +222,7 @@ class Window:
         """Drop what is too old. Call it now and then."""
         oldest_ms = self._newest_ms - self._limit_ms
         for known in self._partitions.values():
+            self._correct(known.segments)
             while known.segments and known.segments[0].newest_ms < oldest_ms:
                 self._drop(known)
 
@@ -243,6 +245,15 @@ class Window:
         """Seconds between the oldest and the newest of the segments, each by its last record. 0 with nothing in it."""
         oldest = [known.segments[0].newest_ms for known in self._partitions.values() if known.segments]
         return max(0.0, (self._newest_ms - min(oldest)) / 1000) if oldest else 0.0
+
+    def _correct(self, segments: list[Segment]) -> None:
+        # What a clock said that was far ahead, and was taken back by the records behind it: such a segment would be the
+        # last of all to go, and keep what follows it in its partition.
+        follows_ms = float("inf")
+        for segment in reversed(segments):
+            if segment.newest_ms > follows_ms + self._limit_ms:
+                segment.newest_ms = int(follows_ms)
+            follows_ms = segment.newest_ms
 
     def _shed(self) -> None:
         while self.bytes > self._limit_bytes:

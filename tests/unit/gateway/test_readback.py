@@ -1,7 +1,7 @@
 """Older records read from a log that stands for Kafka's: shared, bounded, repeats left out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
 import aiokafka.errors as kafka_errors
@@ -11,7 +11,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from tests.gateway_fakes import record
 from tidings.errors import BrokerUnavailable
 from tidings.gateway import readback
-from tidings.gateway.readback import Expired, ReadBack
+from tidings.gateway.readback import Expired, OverBudget, ReadBack
 from tidings.gateway.repeats import REPEAT_RECORDS, Repeats
 from tidings.kafka.cluster import Start
 from tidings.kafka.fetch_session import Partition
@@ -67,6 +67,24 @@ class FakeLog:
         return bytes(batch)
 
 
+class Purse:
+    """Pays for what is read; with nothing given, for everything."""
+
+    def __init__(self, size: float = float("inf")) -> None:
+        self.left = size
+        self.paid = 0
+
+    def affords(self) -> bool:
+        return self.left > 0
+
+    def pay(self, size: int) -> None:
+        self.left -= size
+        self.paid += size
+
+
+RICH = Purse()
+
+
 def reader(
     log: FakeLog,
     repeats: Repeats | None = None,
@@ -86,12 +104,17 @@ def run(work: Awaitable[Any]) -> Any:
     return asyncio.run(whole())
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what it waits for tells nobody
+        await asyncio.sleep(0)
+
+
 async def offsets(older: ReadBack, since: int, end: int) -> list[int]:
     found: list[int] = []
     while since < end:
         segment = older.find(0, since)
         if segment is None:
-            await older.read(0, since)
+            await older.read(0, since, RICH)
             continue
         found += [kept.offset for kept in segment.since(since)]
         since = segment.end
@@ -105,17 +128,17 @@ def test_what_is_asked_for_comes_without_a_gap() -> None:
 def test_what_the_log_does_not_hold_any_more_is_expired() -> None:
     older = reader(FakeLog(1_000, oldest=500))
     with pytest.raises(Expired):
-        run(older.read(0, 499))
+        run(older.read(0, 499, RICH))
     assert run(offsets(older, 500, 1_000)) == list(range(500, 1_000))
 
 
 def test_a_log_cut_while_it_is_read_is_expired() -> None:
     log = FakeLog(1_000)
     older = reader(log)
-    run(older.read(0, 0))
+    run(older.read(0, 0, RICH))
     log.oldest = 800
     with pytest.raises(Expired):
-        run(older.read(0, 100))
+        run(older.read(0, 100, RICH))
 
 
 def test_those_who_need_the_same_range_share_its_reads() -> None:
@@ -130,13 +153,13 @@ def test_those_who_need_the_same_range_share_its_reads() -> None:
     assert len(log.fetched) <= 2_000 // 100 + 4
 
 
-@pytest.mark.limit("max_readbacks")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_READBACKS")
 def test_no_more_reads_at_once_than_allowed() -> None:
     log = FakeLog(40_000)
 
     async def many() -> None:
         older = reader(log, max_reads=2)
-        await asyncio.gather(*(older.read(0, since) for since in range(0, 40_000, 2_000)))
+        await asyncio.gather(*(older.read(0, since, RICH) for since in range(0, 40_000, 2_000)))
         assert older.reading == 0
 
     run(many())
@@ -148,7 +171,7 @@ def test_what_is_kept_for_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     log = FakeLog(5_000, size=1_000)
     older = reader(log)
     for since in range(0, 5_000, 100):
-        run(older.read(0, since))
+        run(older.read(0, since, RICH))
         assert older.bytes <= 300_000
     assert older.bytes > 100_000
     assert run(offsets(older, 0, 5_000)) == list(range(5_000))
@@ -161,7 +184,7 @@ def test_lanes_are_bounded_and_the_least_used_goes(monkeypatch: pytest.MonkeyPat
     log = FakeLog(40_000)
     older = reader(log)
     for since in (0, 5_120, 10_240, 15_360):
-        run(older.read(0, since))
+        run(older.read(0, since, RICH))
     assert older.find(0, 0) is None
     assert older.find(0, 15_360) is not None
 
@@ -207,7 +230,7 @@ def test_the_look_at_earlier_ids_is_bounded() -> None:
     log = FakeLog(100_000)
     log.per_fetch = 1_000
     log.offsets = lambda partitions, at: _answer(dict.fromkeys(partitions, 0))  # type: ignore[method-assign]
-    run(reader(log, Repeats(1e18)).read(0, 90_112))
+    run(reader(log, Repeats(1e18)).read(0, 90_112, RICH))
     assert min(log.fetched) >= 90_112 - 2 * REPEAT_RECORDS
 
 
@@ -221,7 +244,7 @@ def test_no_answer_is_an_error_for_all_who_wait_and_the_next_try_starts_afresh()
     older = reader(log)
 
     async def both() -> list[Any]:
-        return list(await asyncio.gather(older.read(0, 0), older.read(0, 3), return_exceptions=True))
+        return list(await asyncio.gather(older.read(0, 0, RICH), older.read(0, 3, RICH), return_exceptions=True))
 
     assert [type(error) for error in run(both())] == [BrokerUnavailable] * 2
     assert run(offsets(older, 0, 100)) == list(range(100))
@@ -229,5 +252,256 @@ def test_no_answer_is_an_error_for_all_who_wait_and_the_next_try_starts_afresh()
 
 def test_bytes_read_are_told() -> None:
     told: list[int] = []
-    run(reader(FakeLog(100), on_bytes=told.append).read(0, 0))
+    run(reader(FakeLog(100), on_bytes=told.append).read(0, 0, RICH))
     assert sum(told) > 5_000
+
+
+# ---- Who pays, and until when
+
+
+def test_whoever_starts_a_read_pays_for_it_the_ids_before_it_included() -> None:
+    told: list[int] = []
+    older = reader(FakeLog(5_000, size=100), Repeats(1e18), on_bytes=told.append)
+    starts, shares = Purse(), Purse()
+
+    async def both() -> None:
+        await asyncio.gather(older.read(0, 2_560, starts), older.read(0, 2_570, shares))
+
+    run(both())
+    assert len(told) > 600 // 100, "the ten minutes before it were looked at"
+    assert (starts.paid, shares.paid) == (sum(told), 0)
+
+
+def test_the_look_at_earlier_ids_ends_with_the_budget_of_who_asked() -> None:
+    told: list[int] = []
+    older = reader(FakeLog(5_000, size=1_000), Repeats(1e18), on_bytes=told.append)
+    with pytest.raises(OverBudget):
+        run(older.read(0, 2_560, Purse(250_000)))
+    assert 250_000 <= sum(told) <= 250_000 + max(told)
+    assert older.bytes == 0, "what is half known is of no use"
+    assert run(offsets(older, 2_560, 2_700)) == list(range(2_560, 2_700))
+
+
+def test_who_shares_a_read_goes_on_alone_when_its_starter_can_pay_no_more() -> None:
+    older = reader(FakeLog(5_000, size=1_000), Repeats(1e18))
+    rich = Purse()
+
+    async def both() -> list[Any]:
+        poor = older.read(0, 2_560, Purse(250_000))
+        return list(await asyncio.gather(poor, older.read(0, 2_560, rich), return_exceptions=True))
+
+    poor, others = run(both())
+    assert (type(poor), others) == (OverBudget, None)
+    assert older.find(0, 2_560) is not None
+    assert rich.paid > 600_000
+
+
+def test_reads_at_once_on_one_purse_go_over_it_by_no_more_than_they_are() -> None:
+    log = FakeLog(90_000, size=1_000)
+    purse = Purse(300_000)
+
+    async def many() -> list[Any]:
+        older = reader(log, Repeats(1e18), max_reads=3)
+        reads = (older.read(0, since, purse) for since in range(2_560, 90_000, 5_120))
+        return list(await asyncio.gather(*reads, return_exceptions=True))
+
+    assert {type(answer) for answer in run(many())} == {OverBudget}
+    assert purse.paid <= 300_000 + 3 * 110_000
+
+
+def test_when_nobody_waits_for_a_read_any_more_nothing_further_is_fetched() -> None:
+    log = FakeLog(5_000, ids={2_300: b"same", 2_600: b"same"})
+    older = reader(log, Repeats(1e18))
+
+    async def hang_up() -> None:
+        first, second = (asyncio.create_task(older.read(0, 2_560, RICH)) for _ in range(2))
+        await until(lambda: len(log.fetched) == 2)
+        first.cancel()
+        await until(lambda: len(log.fetched) == 4)
+        second.cancel()
+        await asyncio.sleep(0.05)
+        assert len(log.fetched) == 4, "the piece under way and no other"
+        assert (older.reading, older.bytes) == (0, 0)
+        # Whoever comes next begins anew, and knows all ids.
+        assert await offsets(older, 2_560, 2_700) == [offset for offset in range(2_560, 2_700) if offset != 2_600]
+
+    run(hang_up())
+
+
+def test_who_leaves_while_the_read_waits_for_its_turn_takes_it_along() -> None:
+    log = FakeLog(90_000)
+
+    async def hang_up() -> None:
+        older = reader(log, max_reads=1)
+        reads = [asyncio.create_task(older.read(0, since, RICH)) for since in range(0, 90_000, 5_120)]
+        await until(lambda: len(log.fetched) == 1)
+        for read in reads:
+            read.cancel()
+        await asyncio.sleep(0.05)
+        assert (log.fetched, older.reading) == ([0], 0)
+        assert older.find(0, 0) is not None, "the piece that was under way is kept"
+        assert await offsets(older, 5_120, 5_300) == list(range(5_120, 5_300))
+
+    run(hang_up())
+
+
+# ---- Memory
+
+
+def many_ids(offsets: Iterable[int]) -> dict[int, bytes]:
+    """To each its own."""
+    return {offset: b"%016d" % offset for offset in offsets}
+
+
+def test_the_ids_of_a_lane_count_as_memory_until_the_node_s_suffice() -> None:
+    repeats = Repeats(1e18)
+    repeats.settle(2_800)
+    without = reader(FakeLog(3_000), repeats)
+    with_ids = reader(FakeLog(3_000, ids=many_ids(range(3_000))), repeats)
+    for older in (without, with_ids):
+        run(older.read(0, 2_560, RICH))
+    assert with_ids.bytes - without.bytes > 600 * 200
+    for older in (without, with_ids):
+        run(offsets(older, 2_560, 2_900))
+    assert with_ids.bytes - without.bytes < 10_000
+
+
+def test_idle_lanes_go_with_their_ids_when_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readback, "_IDS_BYTES", 350_000)
+    older = reader(FakeLog(40_000, ids=many_ids(range(40_000))), Repeats(1e18))
+    for since in (2_560, 7_680, 12_800):
+        run(older.read(0, since, RICH))
+        assert older.bytes <= 350_000 + 2 * 15_000
+    assert older.find(0, 2_560) is None
+    assert older.find(0, 7_680) is not None
+    assert older.find(0, 12_800) is not None
+    held = older.bytes
+    run(offsets(older, 12_800, 13_900))
+    assert older.bytes > held, "a lane that is read on is not closed for its own ids"
+    assert older.find(0, 7_680) is None
+
+
+def test_lanes_that_look_up_ids_wait_for_room_and_those_in_use_are_not_closed_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(readback, "_IDS_BYTES", 300_000)
+    monkeypatch.setattr(readback, "_RETRY_S", 0.02)
+    starts = range(2_560, 33_000, 5_120)
+    log = FakeLog(40_000, ids=many_ids(offset for start in starts for offset in range(start - 600, start)))
+
+    async def many() -> None:
+        older = reader(log, Repeats(1e18))
+
+        async def use(since: int) -> None:
+            for offset in range(since, since + 1_000, 100):
+                while older.find(0, offset) is None:
+                    await older.read(0, offset, RICH)
+                assert sum(lane.ids_bytes for lane in older._lanes) <= 300_000
+                await asyncio.sleep(0.002)
+
+        await asyncio.gather(*map(use, starts))
+
+    run(many())
+    assert len(log.fetched) <= 6 * (1 + 7 + 10), "each was opened once"
+
+
+def test_it_is_known_which_reads_are_dear() -> None:
+    repeats = Repeats(1e18)
+    repeats.settle(5_000)
+    older = reader(FakeLog(9_000), repeats)
+    assert older.at_hand(0, 5_400)
+    assert not older.at_hand(0, 5_100), "it begins before"
+    assert not older.at_hand(0, 2_560)
+    run(older.read(0, 2_560, RICH))
+    assert older.at_hand(0, 2_660)
+
+
+def test_a_lane_that_nobody_needs_for_a_minute_is_closed() -> None:
+    older = reader(FakeLog(40_000))
+    for since in (0, 5_120):
+        run(older.read(0, since, RICH))
+    for now in (100.0, 130.0, 159.0):
+        older.close_idle(now)
+    assert older.find(0, 0) is not None
+    older.close_idle(160.0)
+    assert older.find(0, 5_120) is None
+    older.close_idle(219.0)
+    assert older.bytes > 0
+    older.close_idle(220.0)
+    assert older.bytes == 0
+
+
+def test_a_lane_that_is_being_read_is_not_closed() -> None:
+    log = FakeLog(1_000)
+
+    async def slow() -> None:
+        older = reader(log)
+        reading = asyncio.create_task(older.read(0, 0, RICH))
+        await until(lambda: len(log.fetched) == 1)
+        for now in (0.0, 100.0):
+            older.close_idle(now)
+        await reading
+        assert log.fetched == [0]
+
+    run(slow())
+
+
+# ---- What the node knows may change
+
+
+def test_a_lane_does_not_ask_the_node_about_repeats_that_it_has_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidings.gateway.repeats._KEPT_OFFSETS", 10)
+    log = FakeLog(3_000, ids={390: b"same", 400: b"same"} | dict.fromkeys(range(1_000, 1_100), b"often"))
+    known = Repeats(None)
+    position = 0
+
+    def node_reads_up_to(end: int) -> None:
+        nonlocal position
+        for offset in range(position, end):
+            known.at(offset, 0)
+            known.is_repeat(log.ids.get(offset), offset, 0)
+        position = end
+
+    older = reader(log, known, position=lambda: position)
+    node_reads_up_to(900)
+    run(older.read(0, 256, RICH))
+    assert older.find(0, 300) is not None
+    assert older.find(0, 400) is None
+    node_reads_up_to(1_200)
+    assert known.exact_from is not None
+    assert known.exact_from > 1_000
+    assert run(offsets(older, 256, 500)) == [offset for offset in range(256, 500) if offset != 400]
+
+
+def test_nothing_of_a_log_that_was_cut_since_is_given_out() -> None:
+    log = FakeLog(300, ids={100: b"one", 150: b"one"})
+    known = Repeats(None)
+    for offset in range(300):
+        known.at(offset, 0)
+        known.is_repeat(log.ids.get(offset), offset, 0)
+    older = reader(log, known)
+
+    assert run(offsets(older, 0, 300)) == [offset for offset in range(300) if offset != 150]
+    log.ids = {}  # another tail
+    known.cut(120, 300)
+    assert older.find(0, 130) is None
+    assert run(offsets(older, 110, 300)) == list(range(110, 300))
+
+
+def test_a_piece_that_comes_after_the_log_was_cut_is_not_kept() -> None:
+    log = FakeLog(300)
+    known = Repeats(None)
+    older = reader(log, known)
+
+    async def cut() -> None:
+        reading = asyncio.create_task(older.read(0, 0, RICH))
+        await until(lambda: len(log.fetched) == 1)
+        known.cut(0, 300)
+        log.size = 50
+        await reading
+        segment = older.find(0, 0)
+        assert segment is not None
+        assert all(len(kept.value) > 80 for kept in segment.since(0))
+        assert log.fetched == [0, 0]
+
+    run(cut())

@@ -129,3 +129,26 @@ def test_repeats_without_end_are_forgotten_and_that_is_known(monkeypatch: pytest
     assert repeats.exact_from is not None
     assert 70 < repeats.exact_from < 95
     assert all(repeats.was_repeat(offset) for offset in range(repeats.exact_from, 100))
+
+
+def test_after_a_cut_what_is_gone_makes_no_repeat_of_what_is_new() -> None:
+    repeats = Repeats(None)
+    ids = [b"a", b"b", b"a", b"c", b"c", b"d"]
+    found = [offset for offset, id_ in enumerate(ids) if read(repeats, offset, 0, id_)]
+    assert found == [2, 4]
+    repeats.cut(3, 6)
+    assert not any(repeats.was_repeat(offset) for offset in (3, 4, 5))
+    assert repeats.was_repeat(2)
+    again = [(3, b"b"), (4, b"c"), (5, b"d"), (6, b"d"), (9, b"c")]
+    assert [offset for offset, id_ in again if read(repeats, offset, 0, id_)] == [3, 6, 9]
+    assert [offset for offset in range(12) if repeats.was_repeat(offset)] == [2, 3, 6, 9]
+
+
+def test_what_ids_take_is_estimated() -> None:
+    repeats = Repeats(None)
+    tracemalloc.start()
+    for number in range(REPEAT_RECORDS):
+        came(repeats, b"%036d" % (number % (REPEAT_RECORDS - 100)), 1_700_000_000_000 + number)
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert repeats.memory_bytes == pytest.approx(grown, rel=0.25)

@@ -2,15 +2,18 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.gateway_fakes import LogEntry, Party, Transport, parse_sse, record, request, server_frames, unchunked
+from tests.unit.gateway.test_readback import FakeLog, until
 from tidings.errors import BrokerUnavailable
-from tidings.gateway import resumes
+from tidings.gateway import readback, resumes
+from tidings.gateway.readback import ReadBack
 from tidings.gateway.resumes import Log
 
 V1 = "Sec-WebSocket-Protocol: tidings.v1"
@@ -174,6 +177,29 @@ def test_a_cursor_that_can_not_be_checked_is_believed_and_looked_at_again() -> N
     assert data(good) == [11]
 
 
+def test_a_topic_made_anew_while_a_cursor_is_looked_at_is_told_in_place_of_a_resume() -> None:
+    party = Party()
+    Brokers(party)
+    router = party.node.router
+
+    async def ends() -> dict[int, int]:
+        router.forget()
+        router.log = "log2"
+        router.begin(0, 5, None)
+        party.node.resync_all("log_changed")
+        return {0: 99}
+
+    log = party.node.resumes.log
+    assert log is not None
+    party.node.resumes.log = replace(log, ends=ends)
+    alice = party.connect("alice", f"/ws?cursor=0:13,1:20&{LOG}", V1, inspected=True)
+    welcome, resync = frames(alice)
+    assert welcome["data"]["resumed"] is False
+    assert resync["data"] == {"reason": "log_changed", "log": "log2", "cursor": "0:5"}
+    deliver(party, 5, 1)
+    assert data(alice) == [5]
+
+
 @pytest.mark.parametrize("path", ["/ws", "/sse"])
 def test_while_the_brokers_are_asked_a_client_gets_a_sign_of_life_in_its_own_protocol(path: str) -> None:
     party = Party()
@@ -311,7 +337,7 @@ def test_when_the_log_is_another_one_all_who_hold_a_cursor_are_told() -> None:
     assert data(alice) == data(plain) == [0]
 
 
-@pytest.mark.limit("max_resumes_per_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_RESUMES_PER_S")
 def test_a_storm_of_resumes_is_let_in_at_a_rate_and_the_rest_told_when_to_come() -> None:
     party = Party(per_s=10.0)
     clients = []
@@ -329,7 +355,45 @@ def test_a_storm_of_resumes_is_let_in_at_a_rate_and_the_rest_told_when_to_come()
     party.connect("somebody", "/ws", V1)  # no cursor, no limit
 
 
-@pytest.mark.limit("max_resumes_per_user_per_min")
+def test_a_browsers_event_stream_is_told_to_come_again_in_a_way_that_it_obeys() -> None:
+    party = Party(per_s=1.0)
+    path, accept = "/sse?cursor=log1.a.14", "Accept: text/event-stream"
+    clients: list[Transport] = []
+    for lines in ([accept], [accept], [accept, "Origin: http://gateway.test"], []):
+        client = party.dial()
+        client.connection.data_received(request(path, *lines, token=f"u{len(clients)}", upgrade=False))
+        clients.append(client)
+    first, second, of_a_page, no_browser = (client.sent for client in clients)
+    assert b"Transfer-Encoding: chunked" in first
+    for later in (second, of_a_page):
+        head, _, body = later.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream")
+        assert f"Content-Length: {len(body)}".encode() in head
+        retry, closing = body.split(b"\n\n")[:2]
+        assert 1_000 <= int(retry.removeprefix(b"retry: ")) < 10_000
+        assert json.loads(closing.removeprefix(b"data: ")) == {"type": "$close", "data": {"code": 1001}}
+    assert (b"Access-Control-Allow-Origin" in second, b"Access-Control-Allow-Origin" in of_a_page) == (False, True)
+    assert no_browser.startswith(b"HTTP/1.1 503 ")
+    assert party.count("tidings_gateway_refused_total", reason="resume_rate") == 3
+    assert all(client.eof for client in clients[1:])
+
+
+def test_who_is_told_to_go_before_being_greeted_is_not_told_in_a_frame() -> None:
+    party = Party()
+    alice = party.dial()
+
+    async def leave_meanwhile() -> None:
+        alice.connection.data_received(request(f"/ws?cursor=0:1,1:1&{LOG}", V1, token="alice"))
+        assert alice.sent.endswith(b"\r\n\r\n"), "the brokers are being asked"
+        alice.opened.leave()
+        await party.node.stop()
+
+    asyncio.run(leave_meanwhile())
+    (last,) = server_frames(alice.sent.partition(b"\r\n\r\n")[2])
+    assert (last.opcode, last.code) == (8, 1001)
+
+
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_RESUMES_PER_USER_PER_MIN")
 def test_a_client_that_resumes_in_a_loop_is_told_to_wait_and_others_are_not() -> None:
     party = Party(per_user_per_min=6.0)
     statuses = []
@@ -353,3 +417,142 @@ def test_held_connections_count_for_the_limits_and_are_drained_and_disconnected(
     party.deliver(LogEntry(0, b'{"receivers":["alice"],"type":"$disconnect","data":{"reason":"x"}}'), topic="signals")
     assert server_frames(held.sent)[-1].code == 4002
     assert len(party.node.registry) == 0
+
+
+# ---- Read back from a log that stands for Kafka's
+
+
+class Aged:
+    """A party whose window begins at the end of a log of 1 KiB records, and what was read of it.
+
+    Args:
+        node_knows: It has seen all of the log's ids. Else those before a range that is read back are looked at too.
+        partitions: All alike.
+    """
+
+    READS = 2
+
+    def __init__(
+        self, *, node_knows: bool = True, end: int = 60_000, partitions: Sequence[int] = (0,), **limits: Any
+    ) -> None:
+        self.log = FakeLog(end, size=1_000)
+        self.party = Party(**limits)
+        self.told: list[int] = []
+        node = self.party.node
+        for partition in partitions:
+            node.router.begin(partition, end, None if node_knows else 1e18)
+        node.router.settle()
+        positions, repeats_of = node.router.positions, node.router.repeats_of
+        node.resumes.older = ReadBack(
+            cast(Any, self.log), "modifications", positions.__getitem__, repeats_of, self.READS, self.told.append
+        )
+        Brokers(self.party)
+
+    async def resume(self, cursor: int | str, *, shown: bytes) -> Transport:
+        """Connect with that cursor, or offset in partition 0, wait for some bytes, and hang up."""
+        if isinstance(cursor, int):
+            cursor = f"0:{cursor},1:20"
+        client = self.party.dial()
+        client.connection.data_received(request(f"/ws?cursor={cursor}&{LOG}", V1))
+        serving = asyncio.create_task(self.party.node.resumes.run())
+        async with asyncio.timeout(10):
+            await until(lambda: shown in client.sent or b'"$resync"' in client.sent)
+        serving.cancel()
+        client.lose()
+        return client
+
+    @property
+    def left(self) -> float:
+        now = self.party.clock.monotonic()
+        return self.party.node.resumes._budgets.of("alice", now).left(now)
+
+
+@pytest.mark.parametrize("node_knows", [True, False], ids=["ids-known", "ids-looked-up"])
+def test_one_that_hangs_up_again_and_again_gets_a_bounded_share_of_the_log(
+    node_knows: bool,
+) -> None:
+    aged = Aged(node_knows=node_knows, readback_bytes=1_000_000)
+
+    async def again_and_again() -> list[bytes]:
+        clients = [await aged.resume(number * 2_048, shown=b'"at":') for number in range(25)]
+        await aged.party.node.settled()
+        await asyncio.sleep(0.05)  # nothing goes on behind its back
+        return [client.sent for client in clients]
+
+    sent = asyncio.run(again_and_again())
+    assert b'"at":' in sent[0]
+    assert b'"reason":"budget"' in sent[-1]
+    assert sum(aged.told) <= 1_000_000 + aged.READS * max(aged.told)
+
+
+def test_a_hang_up_ends_what_is_read_for_it() -> None:
+    aged = Aged(node_knows=False)
+
+    async def hang_up() -> int:
+        client = aged.party.dial()
+        client.connection.data_received(request(f"/ws?cursor=0:20480,1:20&{LOG}", V1))
+        serving = asyncio.create_task(aged.party.node.resumes.run())
+        await until(lambda: len(aged.log.fetched) == 3)
+        client.lose()
+        await aged.party.node.settled()
+        await asyncio.sleep(0.05)
+        serving.cancel()
+        return len(aged.log.fetched)
+
+    assert asyncio.run(hang_up()) == 3
+    assert aged.left < 16 << 20, "what came was paid for"
+
+
+def test_one_that_meets_the_node_at_once_pays_for_what_it_looked_at() -> None:
+    aged = Aged()
+    older = aged.party.node.resumes.older
+    assert older is not None
+
+    async def resume_twice() -> list[float]:
+        left = []
+        for _ in range(2):
+            client = await aged.resume(aged.log.end - 10, shown=b'"data":59999}')
+            assert data_of(client) == list(range(aged.log.end - 10, aged.log.end))
+            left.append(aged.left)
+        return left
+
+    first, second = asyncio.run(resume_twice())
+    assert 10_000 < first - second < 20_000, "what it shared, though nothing was fetched for it"
+    assert first == (16 << 20) - sum(aged.told), "and what was"
+
+
+def data_of(client: Transport) -> list[Any]:
+    client.sent = client.sent.partition(b"\r\n\r\n")[2]
+    return data(client)
+
+
+def test_a_cursor_that_is_old_in_many_partitions_looks_up_the_ids_of_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where there is room for those of a few only, none of them is looked up twice."""
+    monkeypatch.setattr(readback, "_IDS_BYTES", 300_000)
+    monkeypatch.setattr(readback, "_RETRY_S", 0.01)
+    partitions = range(8)
+    aged = Aged(node_knows=False, end=4_000, partitions=partitions, readback_bytes=64 << 20)
+    aged.log.ids = {offset: b"%016d" % offset for offset in range(2_000, 3_000)}
+    cursor = ",".join(f"{partition}:3072" for partition in partitions)
+    client = asyncio.run(aged.resume(cursor, shown=b'"at":"7:4000"'))
+    assert sorted(data_of(client)) == sorted(list(range(3_072, 4_000)) * len(partitions))
+    assert len(aged.log.fetched) == len(partitions) * (1 + 7 + 10)
+
+
+def test_lanes_that_nobody_needs_any_more_are_closed_by_the_housekeeping() -> None:
+    aged = Aged()
+    resumed, older = aged.party.node.resumes, aged.party.node.resumes.older
+    assert older is not None
+
+    async def resume_and_wait() -> None:
+        await aged.resume(4_096, shown=b'"at":')
+        await asyncio.sleep(0.05)  # the piece under way is there
+        assert older.bytes > 0
+        for _ in range(13):
+            await resumed.look_at_waiting()
+            aged.party.clock.advance(5)
+
+    asyncio.run(resume_and_wait())
+    assert older.bytes == 0

@@ -306,3 +306,28 @@ def test_a_topic_made_anew_leaves_nothing_of_the_old_one() -> None:
     assert fleet.router.positions == {}
     assert fleet.router._window.start(0) is None
     assert fleet.router._window.bytes == 0
+
+
+def test_after_a_log_was_cut_its_new_records_are_not_taken_for_repeats_of_what_is_gone() -> None:
+    alice = Member("alice")
+    fleet = Fleet(alice)
+
+    def with_id(offset: int, id_: bytes) -> LogEntry:
+        return LogEntry(offset, record(["alice"], data=str(offset)), headers=[("id", id_)])
+
+    fleet.route(with_id(0, b"a"), with_id(1, b"b"), with_id(2, b"a"), with_id(3, b"c"))
+    fleet.router.jump(0, 2)
+    known = fleet.router.repeats_of(0)
+    assert not known.was_repeat(2)
+    routed = fleet.route(with_id(2, b"c"), with_id(3, b"b"), with_id(4, b"d"))
+    assert routed.outcomes == {"routed": 2, "repeat": 1}
+    assert [payload[-2:] for payload in payloads(alice)] == [b"0}", b"1}", b"3}", b"2}", b"4}"]
+    assert [offset for offset in range(9) if known.was_repeat(offset)] == [3]
+    assert fleet.router._window.start(0) == 2
+
+
+def test_after_a_jump_ahead_the_ids_of_before_are_still_known() -> None:
+    fleet = Fleet(Member("alice"))
+    fleet.route(LogEntry(0, record(["alice"]), headers=[("id", b"a")]))
+    fleet.router.jump(0, 50)
+    assert fleet.route(LogEntry(50, record(["alice"]), headers=[("id", b"a")])).outcomes == {"repeat": 1}

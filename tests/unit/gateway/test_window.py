@@ -32,7 +32,7 @@ def test_what_was_appended_is_found_from_any_offset() -> None:
     assert window.segment_at(0, 3 * SEGMENT_RECORDS) is None
 
 
-@pytest.mark.limit("window_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_WINDOW_BYTES")
 def test_the_oldest_go_first_when_all_together_are_over_the_limit() -> None:
     window = Window(100_000, 1e9)
     window.begin(0, 0)
@@ -48,7 +48,7 @@ def test_the_oldest_go_first_when_all_together_are_over_the_limit() -> None:
     ]
 
 
-@pytest.mark.limit("window_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_WINDOW_S")
 def test_what_is_too_old_goes_and_only_the_log_s_clock_counts() -> None:
     window = Window(1 << 20, 100.0)
     window.begin(0, 0)
@@ -58,6 +58,53 @@ def test_what_is_too_old_goes_and_only_the_log_s_clock_counts() -> None:
     assert window.span_s() == pytest.approx(0.0)
     filled(window, 10, first=2 * SEGMENT_RECORDS)
     assert window.span_s() == pytest.approx(10.0)
+
+
+DAY_MS = 86_400_000
+
+
+def test_a_broker_s_clock_that_was_ahead_once_empties_the_window_no_longer_than_it_is() -> None:
+    window = Window(1 << 20, 100.0)
+    window.begin(0, 0)
+    window.begin(1, 0)
+    window.append(1, 0, record(["u"]), DAY_MS)  # and nothing more comes to this partition
+    filled(window, 50)
+    window.expire()
+    assert offsets(window, 0, 0, 50) == list(range(50))
+    assert window.span_s() == pytest.approx(49.0 - 49.0)
+    window.append(0, 50, record(["u"]), DAY_MS)
+    filled(window, 10, first=51)
+    window.expire()
+    assert offsets(window, 0, 0, 61) == list(range(61))
+
+
+def dated_ahead(limit_s: float) -> Window:
+    """A segment of a day ahead and one of the right time behind it."""
+    window = Window(100_000, limit_s)
+    window.begin(0, 0)
+    for offset in range(SEGMENT_RECORDS):
+        window.append(0, offset, record(["u"]), DAY_MS + offset)
+    filled(window, SEGMENT_RECORDS, first=SEGMENT_RECORDS)
+    return window
+
+
+def test_what_a_clock_that_was_ahead_has_dated_is_too_old_when_what_follows_it_is() -> None:
+    window = dated_ahead(100.0)
+    filled(window, 1, first=2 * SEGMENT_RECORDS + 99)
+    window.expire()
+    assert window.start(0) == 0
+    filled(window, 1, first=2 * SEGMENT_RECORDS + 100)
+    window.expire()
+    assert window.start(0) == 2 * SEGMENT_RECORDS
+
+
+def test_what_a_clock_that_was_ahead_has_dated_is_not_kept_at_the_cost_of_other_partitions() -> None:
+    window = dated_ahead(3_600.0)
+    window.expire()
+    window.begin(1, 2 * SEGMENT_RECORDS)
+    for offset in range(2 * SEGMENT_RECORDS, 3_000):
+        filled(window, 1, partition=offset % 2, first=offset)
+        assert (window.start(1) or 0) - (window.start(0) or 0) <= 2 * SEGMENT_RECORDS
 
 
 def test_nothing_is_kept_with_a_limit_of_nothing() -> None:
