@@ -15,7 +15,6 @@ class CloseCode(IntEnum):
     NORMAL = 1000
     GOING_AWAY = 1001
     PROTOCOL_ERROR = 1002
-    UNSUPPORTED_DATA = 1003
     INVALID_PAYLOAD = 1007
     POLICY = 1008
     TOO_BIG = 1009
@@ -30,7 +29,6 @@ ADVICE: Final[dict[CloseCode, str]] = {
     CloseCode.NORMAL: "The client closed; nothing to do.",
     CloseCode.GOING_AWAY: "The node drains: reconnect now, with the cursor; the load balancer names another node.",
     CloseCode.PROTOCOL_ERROR: "A frame broke RFC 6455: mend the client; do not reconnect in a loop.",
-    CloseCode.UNSUPPORTED_DATA: "A kind of frame that this protocol does not take: mend the client.",
     CloseCode.INVALID_PAYLOAD: "A text was not UTF-8, or a compressed message was damaged: mend the client.",
     CloseCode.POLICY: "A limit on what clients send was passed: slow down, reconnect after a minute.",
     CloseCode.TOO_BIG: "A message was over the size limit: send smaller ones.",

@@ -123,7 +123,8 @@ _TABLE: Final = (
     Spec(
         "tidings_gateway_records_total",
         "Records read, by outcome: routed (someone here got it), unheard (nobody here), repeat (known id), poison,"
-        " null, control ($ signals), warmed (of before the start, only remembered).",
+        " null, control ($ signals), control_invalid ($disconnect whose data is no order: nobody was disconnected),"
+        " warmed (of before the start, only remembered).",
         ("outcome",),
         runbook="A rising `poison`: the log names topic, partition, offset and reason; find the producer and mend it."
         " `repeat` rises for a moment after a producer's retries; for long it means two producers share ids.",
@@ -153,10 +154,12 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_gateway_refused_total",
-        "Handshakes refused before the upgrade, by reason.",
+        "Handshakes refused before the upgrade, by reason. `made_room`: silent for longest on a node whose sockets were"
+        " all taken, and cut for another.",
         ("reason",),
         runbook="Token reasons after a deployment: keys or clocks differ between issuer and gateway. Full: add nodes"
-        " or raise `TIDINGS_GATEWAY_MAX_CONNECTIONS` and the file limit.",
+        " or raise `TIDINGS_GATEWAY_MAX_CONNECTIONS` and the file limit. `made_room`: somebody opens sockets and says"
+        " nothing on them; bound connections per address at the load balancer.",
     ),
     Spec(
         "tidings_gateway_resumes_total",
@@ -222,7 +225,10 @@ _TABLE: Final = (
         "Connections to which nothing is routed yet, because they resume or are behind.",
         runbook="High for minutes: clients too slow for their traffic, or a node behind the others (lag).",
     ),
-    Spec("tidings_gateway_readback_cache_bytes", "Bytes of records read back that are kept for others who need them."),
+    Spec(
+        "tidings_gateway_readback_cache_bytes",
+        "Bytes of records read back that are kept for others who need them, and of ids of records before them.",
+    ),
     Spec(
         "tidings_gateway_readbacks_pending",
         "Reads of older records under way.",

@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from tidings.contract.parts import Part, split
 from tidings.contract.record import VALUE_TOO_BIG
 from tidings.errors import BrokerUnavailable, InvalidState, RecordTooBig
+from tidings.kafka.connection import telling_why
 from tidings.uuid7 import RANDOM_BYTES, uuid7
 
 __all__ = ["Modifications"]
@@ -193,7 +194,8 @@ class Modifications:
                     | self._options
                 )
                 try:
-                    await producer.start()
+                    with telling_why():
+                        await producer.start()
                 except BaseException:
                     await _stop(producer, 0)
                     raise

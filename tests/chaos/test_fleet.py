@@ -126,7 +126,7 @@ async def test_a_storm_does_not_delay_live_delivery_on_the_other_node(tmp_path: 
     """
     async with (
         one_broker(tmp_path) as cluster,
-        arena(cluster, tmp_path, max_resumes_per_s=200, ping_interval_s=25) as own,
+        arena(cluster, tmp_path, ping_interval_s=25) as own,
     ):
         own.populate(2000, two_devices=0.0, sse=0.1)
         own.crowd.choices = [0]

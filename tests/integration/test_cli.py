@@ -1,5 +1,6 @@
 """The commands beside `up`, as processes, against real Kafka and real gateways."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.integration.processes import SECRET, GatewayFactory, environment, topic_environment
+from tests.integration.receiving import Receiver
 from tidings.config import TopicSettings
+from tidings.contract.record import MAX_VALUE_BYTES
 from tidings.kafka import topics as kafka_topics
 from tidings.kafka.ladder import Broker
 
@@ -111,6 +114,70 @@ def test_poison_is_refused_by_line_before_anything_is_sent(
     assert read_all(kafka, topics.modifications, topics.partitions) == []
     assert tidings("produce", "-", "--raw", stdin=content, **environ).returncode == 0
     assert len(read_all(kafka, topics.modifications, topics.partitions)) == 3
+
+
+@pytest.mark.kafka
+def test_one_record_that_no_reader_may_accept_is_sent_with_raw_only(
+    tidings: Tidings, kafka: Broker, topics: TopicSettings
+) -> None:
+    environ = {**kafka.environment(), **topic_environment(topics)}
+    reserved = ("produce", "--to", "ann", "--to", "é", "--type", "$x", "--data", "[1.50]")
+    broken = ("produce", "--to", "ann", "--type", "", "--data", "{")
+    for command, fault in ((reserved, "type_reserved"), (broken, "that is no JSON")):
+        refused = tidings(*command, **environ)
+        assert refused.returncode in {1, 2}
+        assert fault in refused.stderr
+    assert read_all(kafka, topics.modifications, topics.partitions) == []
+    for command in (reserved, broken):
+        done = tidings(*command, "--raw", **environ)
+        assert done.returncode == 0, done.stderr
+    sent = {(record.value() or b"").decode() for record in read_all(kafka, topics.modifications, topics.partitions)}
+    assert sent == {
+        '{"receivers":["ann","é"],"type":"$x","data":[1.50]}',
+        '{"receivers":["ann"],"type":"","data":{}',
+    }
+
+
+@pytest.mark.kafka
+def test_a_value_of_the_greatest_size_is_sent_and_a_greater_one_with_raw_only(
+    tidings: Tidings, kafka: Broker, topics: TopicSettings
+) -> None:
+    environ = {**kafka.environment(), **topic_environment(topics)}
+    head, tail = '{"receivers":["ann"],"type":"t","data":"', '"}'
+    greatest = head + "x" * (MAX_VALUE_BYTES - len(head + tail)) + tail
+    done = tidings("produce", "-", stdin=greatest, **environ)
+    assert done.returncode == 0, done.stderr
+    greater = greatest.replace("xx", "xxx", 1)
+    refused = tidings("produce", "-", stdin=greater, **environ)
+    assert "line 1: value_too_big" in refused.stderr
+    done = tidings("produce", "-", "--raw", stdin=greater, **environ)
+    assert done.returncode == 0, done.stderr
+    sizes = sorted(len(record.value() or b"") for record in read_all(kafka, topics.modifications, topics.partitions))
+    assert sizes == [MAX_VALUE_BYTES, MAX_VALUE_BYTES + 1]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("from_file", [False, True])
+async def test_an_order_to_disconnect_is_taken_for_signals_and_obeyed(
+    tidings: Tidings, kafka: Broker, topics: TopicSettings, gateway: GatewayFactory, from_file: bool
+) -> None:
+    environ = {**kafka.environment(), **topic_environment(topics)}
+    order = ["--to", "ann", "--type", "$disconnect", "--data", '{"reason":"asked to"}']
+    stdin = None
+    if from_file:
+        order, stdin = ["-"], '{"receivers":["ann"],"type":"$disconnect","data":{"reason":"asked to"}}\n'
+    refused = await asyncio.to_thread(tidings, "produce", *order, stdin=stdin, **environ)
+    assert refused.returncode == 1
+    assert "type_reserved" in refused.stderr
+    node = gateway()
+    async with Receiver(node, "ann") as ann, Receiver(node, "bob") as bob:
+        done = await asyncio.to_thread(tidings, "produce", "--topic", topics.signals, *order, stdin=stdin, **environ)
+        assert done.returncode == 0, done.stderr
+        async with asyncio.timeout(10):
+            while ann.open:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.02)
+        assert ann.close_code == 4002
+        assert bob.open
 
 
 @pytest.mark.kafka

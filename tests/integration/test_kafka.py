@@ -7,8 +7,10 @@ import asyncio
 import json
 import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,8 +19,19 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but not in its __all__
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewPartitions
+from structlog.testing import capture_logs
 
 from tests.integration.conftest import own_cluster
 from tests.integration.processes import Gateway, GatewayFactory
@@ -26,8 +39,9 @@ from tests.integration.producing import numbered, produce, producer, read_all, t
 from tests.integration.receiving import Receiver, token
 from tests.integration.segments import batches, flip_payload_byte, segment_file, set_codec
 from tests.integration.sites import Site, site
-from tidings.config import TopicSettings
+from tidings.config import KafkaSettings, TopicSettings
 from tidings.contract.record import MAX_VALUE_BYTES
+from tidings.gateway.topic_check import check_topics
 from tidings.kafka import topics as kafka_topics
 from tidings.kafka.apache import ApacheKafka
 from tidings.kafka.ladder import Broker
@@ -117,6 +131,93 @@ async def test_a_missing_topic_is_waited_for_and_named(cluster: ApacheKafka, tmp
         node.wait_ready(15)
         async with Receiver(node, "ann") as reader:
             await produced_through(node, own, reader)
+
+
+async def test_a_topic_with_other_settings_is_told_and_read_all_the_same(cluster: ApacheKafka, tmp_path: Path) -> None:
+    with site(cluster, tmp_path, create=False) as own:
+        # The same settings but one: the default of a topic that somebody made by hand.
+        (spec,) = kafka_topics.specs(own.topics, ["modifications"])
+        settings = {**spec.settings, "message.timestamp.type": "CreateTime"}
+        admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
+        made = admin.create_topics([NewTopic(spec.name, spec.partitions, 1, config=settings)])
+        made[spec.name].result(20)
+        kafka_topics.create(own.kafka, own.topics, roles=["signals"])
+        node = own.gateway(environ={"TIDINGS_LOG_LEVEL": "debug"})
+        await until(lambda: bool(node.events("topics_checked")))
+        difference = {
+            "topic": own.modifications,
+            "setting": "message.timestamp.type",
+            "found": "CreateTime",
+            "wanted": "LogAppendTime",
+        }
+        (told,) = node.events("topic_differs")
+        assert told["level"] == "warning"
+        assert told | difference == told
+        async with Receiver(node, "ann") as reader:
+            await produced_through(node, own, reader)
+
+
+async def test_topics_as_they_must_be_are_not_mentioned(gateway: GatewayFactory) -> None:
+    node = gateway(environ={"TIDINGS_LOG_LEVEL": "debug"})
+    await until(lambda: bool(node.events("topics_checked")))
+    assert node.events("topic_differs") == []
+    assert node.events("topics_not_checked") == []
+
+
+async def test_a_node_that_may_read_its_topics_but_not_their_settings_says_so_and_reads(
+    kafka_factory: Callable[..., ApacheKafka], tmp_path: Path
+) -> None:
+    rules = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with site(kafka_factory(settings=rules), tmp_path) as own:
+        admin = AdminClient({"bootstrap.servers": own.cluster.bootstrap_servers})
+        allowed = [
+            AclBinding(
+                ResourceType.TOPIC,
+                own.modifications,
+                ResourcePatternType.LITERAL,
+                "User:ANONYMOUS",
+                "*",
+                operation,
+                AclPermissionType.ALLOW,
+            )
+            for operation in (AclOperation.READ, AclOperation.WRITE)
+        ]
+        for done in admin.create_acls(allowed).values():
+            done.result(20)
+        asked = ConfigResource(ConfigResource.Type.TOPIC, own.modifications)
+
+        def refused() -> bool:
+            try:
+                admin.describe_configs([asked])[asked].result(20)
+            except KafkaException:
+                return True
+            return False
+
+        await until(refused)  # the broker hears of its rules a moment after they are confirmed
+        node = own.gateway()
+        await until(lambda: bool(node.events("topics_not_checked")))
+        (told,) = node.events("topics_not_checked")
+        assert told["level"] == "warning"
+        assert "TOPIC_AUTHORIZATION_FAILED" in told["cause"]
+        async with Receiver(node, "ann") as reader:
+            await produced_through(node, own, reader)
+
+
+def test_the_check_of_topics_gives_up_in_time_and_nobody_waits_for_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, capture_logs() as logged:
+        kafka = KafkaSettings(bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        check_topics(kafka, TopicSettings(), timeout_s=0.5)
+        assert time.monotonic() - started < 0.4
+        (thread,) = (one for one in threading.enumerate() if one.name == "topic-check")
+        assert thread.daemon
+        thread.join(5)
+        assert not thread.is_alive()
+    (told,) = logged
+    assert (told["event"], told["log_level"]) == ("topics_not_checked", "warning")
 
 
 async def test_reading_starts_at_the_end_and_a_restart_shows_nothing_old(

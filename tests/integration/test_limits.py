@@ -102,7 +102,7 @@ def check_retry_after(answer: Answer, least: int, most: int) -> None:
     assert least <= int(answer.headers["retry-after"]) <= most
 
 
-@pytest.mark.limit("handshake_timeout_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_HANDSHAKE_TIMEOUT_S")
 async def test_a_handshake_that_takes_too_long_gets_408(strict: Gateway, witness: Witness) -> None:
     before = counter(strict, REFUSED, "handshake_timeout")
     async with witness(strict), await TcpClient.open(strict) as silent, await TcpClient.open(strict) as slow:
@@ -118,7 +118,7 @@ async def test_a_handshake_that_takes_too_long_gets_408(strict: Gateway, witness
         assert await silent.ended() == b""
 
 
-@pytest.mark.limit("max_header_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_HEADER_BYTES")
 async def test_a_head_that_is_too_big_gets_431(strict: Gateway, witness: Witness) -> None:
     before = counter(strict, REFUSED, "header_too_big")
     token = bearer("big")  # one for all: the length of a token follows the digits of its times
@@ -135,7 +135,7 @@ async def test_a_head_that_is_too_big_gets_431(strict: Gateway, witness: Witness
         assert counter(strict, REFUSED, "header_too_big") == before + 3
 
 
-@pytest.mark.limit("max_client_message_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
 async def test_a_message_that_is_too_big_ends_with_1009(strict: Gateway, witness: Witness) -> None:
     before = counter(strict, CLOSES, "1009")
     exact = b"x" * MESSAGE_BYTES
@@ -162,7 +162,7 @@ async def test_a_message_that_is_too_big_ends_with_1009(strict: Gateway, witness
         await eventually(lambda: counter(strict, CLOSES, "1009") == before + len(too_big))
 
 
-@pytest.mark.limit("max_client_message_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
 async def test_who_is_still_sending_what_is_too_big_learns_why(nodes: GatewayFactory) -> None:
     """The octets under way must not make the kernel reset the connection before the close frame is read."""
     node = nodes(max_client_message_bytes=MESSAGE_BYTES)
@@ -171,7 +171,7 @@ async def test_who_is_still_sending_what_is_too_big_learns_why(nodes: GatewayFac
         assert await asyncio.to_thread(close_code_of, client) == 1009
 
 
-@pytest.mark.limit("max_client_message_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
 async def test_a_message_that_inflates_to_too_much_ends_with_1009(strict: Gateway) -> None:
     async with web_socket(
         strict, "bomb", compression="deflate", additional_headers={"X-Forwarded-For": "192.0.2.4"}
@@ -184,7 +184,7 @@ async def test_a_message_that_inflates_to_too_much_ends_with_1009(strict: Gatewa
         assert ws.close_code == 1009
 
 
-@pytest.mark.limit("max_client_frames_burst")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_FRAMES_BURST")
 async def test_more_frames_at_once_than_the_burst_end_with_1008(strict: Gateway, witness: Witness) -> None:
     before = counter(strict, CLOSES, "1008")
     async with witness(strict):
@@ -198,7 +198,7 @@ async def test_more_frames_at_once_than_the_burst_end_with_1008(strict: Gateway,
         await eventually(lambda: counter(strict, CLOSES, "1008") == before + 1)
 
 
-@pytest.mark.limit("max_client_frames_per_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_FRAMES_PER_S")
 async def test_frames_in_the_long_run_are_limited_by_the_rate(strict: Gateway, witness: Witness) -> None:
     async with witness(strict):
         async with await TcpClient.open(strict) as tcp:
@@ -218,7 +218,7 @@ async def test_frames_in_the_long_run_are_limited_by_the_rate(strict: Gateway, w
             assert await tcp.alive()
 
 
-@pytest.mark.limit("idle_timeout_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_IDLE_TIMEOUT_S")
 async def test_a_client_that_shows_no_life_ends_with_4011(strict: Gateway, witness: Witness) -> None:
     before, files = counter(strict, CLOSES, "4011"), open_files(strict)
     async with witness(strict), await TcpClient.open(strict) as lively, await TcpClient.open(strict) as mute:
@@ -244,7 +244,7 @@ async def test_a_client_that_shows_no_life_ends_with_4011(strict: Gateway, witne
         answering.cancel()
 
 
-@pytest.mark.limit("max_connections_per_user")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CONNECTIONS_PER_USER")
 async def test_one_connection_too_many_of_a_user_gets_429(strict: Gateway, witness: Witness, records: Topics) -> None:
     before = counter(strict, REFUSED, "user_limit")
     async with contextlib.AsyncExitStack() as stack:
@@ -269,7 +269,7 @@ async def test_one_connection_too_many_of_a_user_gets_429(strict: Gateway, witne
             await tcp.upgrade("many", **from_address(20))
 
 
-@pytest.mark.limit("max_connections_per_address")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CONNECTIONS_PER_ADDRESS")
 async def test_one_connection_too_many_from_an_address_gets_429(strict: Gateway, witness: Witness) -> None:
     before = counter(strict, REFUSED, "address_limit")
     async with contextlib.AsyncExitStack() as stack:
@@ -286,7 +286,7 @@ async def test_one_connection_too_many_from_an_address_gets_429(strict: Gateway,
             await tcp.upgrade("late", **from_address(31))
 
 
-@pytest.mark.limit("max_connections")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CONNECTIONS")
 async def test_one_connection_too_many_on_a_node_gets_503(nodes: GatewayFactory, witness: Witness) -> None:
     node = nodes(max_connections=3)
     async with contextlib.AsyncExitStack() as stack:
@@ -353,7 +353,7 @@ def close_code_of(client: socket.socket) -> int:
     return code
 
 
-@pytest.mark.limit("max_unsent_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_UNSENT_BYTES")
 async def test_unsent_bytes_over_the_limit_end_with_4008_at_once(
     tight: Gateway, witness: Witness, records: Topics
 ) -> None:
@@ -367,8 +367,8 @@ async def test_unsent_bytes_over_the_limit_end_with_4008_at_once(
         await eventually(lambda: counter(tight, CLOSES, "4008") == before + 1)
 
 
-@pytest.mark.limit("slow_unsent_bytes")
-@pytest.mark.limit("slow_after_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_SLOW_UNSENT_BYTES")
+@pytest.mark.limit("TIDINGS_GATEWAY_SLOW_AFTER_S")
 async def test_no_progress_over_the_slow_limit_ends_with_4008_after_a_while(
     tight: Gateway, witness: Witness, records: Topics
 ) -> None:
@@ -396,7 +396,7 @@ async def test_no_progress_over_the_slow_limit_ends_with_4008_after_a_while(
         assert tight.metric("tidings_gateway_unsent_bytes") == 0
 
 
-@pytest.mark.limit("slow_after_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_SLOW_AFTER_S")
 async def test_a_slow_reader_that_moves_on_is_kept(tight: Gateway, records: Topics) -> None:
     """Behind by more than the slow limit for longer than `slow_after_s`, but never without progress for so long."""
     before = counter(tight, CLOSES, "4008")
@@ -413,7 +413,7 @@ async def test_a_slow_reader_that_moves_on_is_kept(tight: Gateway, records: Topi
         assert counter(tight, CLOSES, "4008") == before
 
 
-@pytest.mark.limit("max_unsent_total_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_UNSENT_TOTAL_BYTES")
 async def test_unsent_bytes_of_all_together_cost_the_largest_their_connection(
     nodes: GatewayFactory, witness: Witness, records: Topics
 ) -> None:

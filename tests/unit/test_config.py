@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, SecretStr, ValidationError
 
+from tests.integration.test_handshake import self_signed
 from tests.unit.test_tokens import SECRET, ec_key, pem, rsa_key
 from tidings.config import (
     GROUPS,
@@ -253,8 +255,7 @@ def test_bad_bootstrap_servers(given: str) -> None:
 
 
 def test_sasl_and_tls_settings_fit_the_protocol(tmp_path: Path) -> None:
-    file = tmp_path / "x.pem"
-    file.touch()
+    file, _ = self_signed(tmp_path)
     prefix = "TIDINGS_KAFKA_SECURITY_"
     good = {f"{prefix}PROTOCOL": "sasl_ssl", f"{prefix}SASL_USERNAME": "u", f"{prefix}SASL_PASSWORD": "p"}
     (kafka,) = load(KafkaSettings, environ={**good, f"{prefix}CA_FILE": str(file)})
@@ -265,6 +266,29 @@ def test_sasl_and_tls_settings_fit_the_protocol(tmp_path: Path) -> None:
     assert "unused" in faults(KafkaSettings, **{f"{prefix}SASL_USERNAME": "u"})[0]
     (line,) = faults(KafkaSettings, **{f"{prefix}PROTOCOL": "SSL", f"{prefix}CERT_FILE": str(file)})
     assert line.startswith(f"{prefix}KEY_FILE: not given")
+
+
+def test_certificate_files_of_kafka_are_looked_into(tmp_path: Path) -> None:
+    certificate, key = self_signed(tmp_path)
+    no_pem, encrypted = tmp_path / "no.pem", tmp_path / "encrypted.pem"
+    no_pem.write_text("x")
+    encrypted.write_bytes(
+        serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    prefix = "TIDINGS_KAFKA_SECURITY_"
+    tls = {f"{prefix}PROTOCOL": "SSL", f"{prefix}CA_FILE": str(certificate)}
+    load(KafkaSettings, environ={**tls, f"{prefix}CERT_FILE": str(certificate), f"{prefix}KEY_FILE": str(key)})
+    (line,) = faults(KafkaSettings, **{**tls, f"{prefix}CA_FILE": str(no_pem)})
+    assert line.startswith(f"{prefix}CA_FILE: given {no_pem}, which can't be used")
+    for bad in (no_pem, encrypted, certificate):
+        own = {f"{prefix}CERT_FILE": str(certificate), f"{prefix}KEY_FILE": str(bad)}
+        (line,) = faults(KafkaSettings, **tls, **own)
+        assert line.startswith(f"{prefix}CERT_FILE: given {certificate}, and {bad} as its key, which can't be used")
+        assert line.endswith("the key is encrypted") == (bad is encrypted)
 
 
 def test_topics_have_names_of_their_own() -> None:

@@ -1,23 +1,40 @@
-"""Every limit has a metric that counts it and a test that reaches it."""
+"""Every limit has a metric that counts it and a test that reaches it.
+
+A limit goes by its variable's whole name, here and in the marks: groups of settings share names of fields, and the
+messaging service's `max_connections` is none of the gateway's business.
+"""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
 from tidings.config import GROUPS
-from tidings.config.groups import marks
+from tidings.config.groups import SettingsGroup, marks, variable
 from tidings.metric_specs import SPECS
 
 TESTS = Path(__file__).resolve().parents[1]
-LIMITS = {
-    field: marks(info) for group in GROUPS for field, info in group.model_fields.items() if marks(info).get("limit")
-}
+
+
+def limits(groups: Iterable[type[SettingsGroup]]) -> dict[str, dict[str, Any]]:
+    """Variable to marks of every limit in these groups."""
+    return {
+        variable(group, field): marks(info)
+        for group in groups
+        for field, info in group.model_fields.items()
+        if marks(info).get("limit")
+    }
+
+
+LIMITS = limits(GROUPS)
 
 
 def marked_limits(source: str) -> Iterator[str]:
-    """The names in `@pytest.mark.limit("name")` on functions and classes, and in a module's `pytestmark`."""
+    """The names in `@pytest.mark.limit("NAME")` on functions and classes, and in a module's `pytestmark`."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found: list[ast.expr] = node.decorator_list
@@ -37,29 +54,48 @@ def reached() -> set[str]:
 
 
 def test_there_are_limits() -> None:
-    assert {"handshake_timeout_s", "max_header_bytes", "max_client_message_bytes", "max_client_frames_per_s"} <= set(
-        LIMITS
-    )
-    assert {"max_connections", "max_connections_per_user", "max_connections_per_address", "idle_timeout_s"} <= set(
-        LIMITS
-    )
-    assert {"max_unsent_bytes", "slow_unsent_bytes", "slow_after_s", "max_unsent_total_bytes"} <= set(LIMITS)
+    gateway = {name.removeprefix("TIDINGS_GATEWAY_") for name in LIMITS if name.startswith("TIDINGS_GATEWAY_")}
+    assert {"HANDSHAKE_TIMEOUT_S", "MAX_HEADER_BYTES", "MAX_CLIENT_MESSAGE_BYTES", "MAX_CLIENT_FRAMES_PER_S"} <= gateway
+    assert {"MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_USER", "MAX_CONNECTIONS_PER_ADDRESS", "IDLE_TIMEOUT_S"} <= gateway
+    assert {"MAX_UNSENT_BYTES", "SLOW_UNSENT_BYTES", "SLOW_AFTER_S", "MAX_UNSENT_TOTAL_BYTES"} <= gateway
+    assert {"TIDINGS_MESSAGING_MAX_HEADER_BYTES", "TIDINGS_MESSAGING_MAX_CONNECTIONS"} <= set(LIMITS)
+    assert "TIDINGS_POSTGRES_STATEMENT_TIMEOUT_S" in LIMITS
 
 
-@pytest.mark.parametrize("field", LIMITS)
-def test_a_limit_has_a_metric(field: str) -> None:
-    assert LIMITS[field].get("metric") in SPECS, f"{field} names no metric of the table"
+def test_limits_of_one_name_in_two_groups_are_two_limits() -> None:
+    class Inbound(SettingsGroup):
+        model_config = SettingsConfigDict(env_prefix="TIDINGS_INBOUND_")
+        max_things: int = Field(default=1, json_schema_extra={"limit": True, "metric": "inbound_refused"})
+
+    class Outbound(SettingsGroup):
+        model_config = SettingsConfigDict(env_prefix="TIDINGS_OUTBOUND_")
+        max_things: int = Field(default=1, json_schema_extra={"limit": True, "metric": "outbound_refused"})
+        batch: int = 1
+
+    found = limits([Inbound, Outbound])
+    assert {name: each["metric"] for name, each in found.items()} == {
+        "TIDINGS_INBOUND_MAX_THINGS": "inbound_refused",
+        "TIDINGS_OUTBOUND_MAX_THINGS": "outbound_refused",
+    }
+    assert set(found) - set(marked_limits('@pytest.mark.limit("TIDINGS_OUTBOUND_MAX_THINGS")\ndef test(): ...')) == {
+        "TIDINGS_INBOUND_MAX_THINGS"
+    }
 
 
-@pytest.mark.parametrize("field", LIMITS)
-def test_a_limit_has_a_test(field: str, reached: set[str]) -> None:
-    assert field in reached, f'no test is marked @pytest.mark.limit("{field}")'
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_has_a_metric(name: str) -> None:
+    assert LIMITS[name].get("metric") in SPECS, f"{name} names no metric of the table"
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_limit_has_a_test(name: str, reached: set[str]) -> None:
+    assert name in reached, f'no test is marked @pytest.mark.limit("{name}")'
 
 
 def test_marks_name_limits_that_exist(reached: set[str]) -> None:
-    assert reached <= set(LIMITS)
+    assert reached - set(LIMITS) == set(), "a mark names the variable of a setting that is a limit"
 
 
 def test_the_scan_sees_marks() -> None:
-    source = '@pytest.mark.limit("a")\ndef test(): ...\npytestmark = [pytest.mark.limit("b")]\n@other\nclass C: ...'
-    assert set(marked_limits(source)) == {"a", "b"}
+    source = '@pytest.mark.limit("A", "B")\ndef f(): ...\npytestmark = [pytest.mark.limit("C")]\n@other\nclass D: ...'
+    assert set(marked_limits(source)) == {"A", "B", "C"}

@@ -1,10 +1,11 @@
 """`tidings produce`: records from options, a file or stdin to the topic."""
 
+import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import click
 import msgspec
@@ -14,11 +15,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tidings.cli.state import kafka_settings
 from tidings.config import KafkaSettings
-from tidings.contract.record import decode, encode
+from tidings.contract.record import Record, decode, decode_signal, encode, encode_signal
 from tidings.errors import BrokerUnavailable, ContractError
 from tidings.kafka.connection import librdkafka_options
 
 __all__ = ["Sender", "check_all", "produce", "split_records"]
+
+_MAX_MESSAGE_BYTES: Final = 5 * 1024 * 1024
+"""The most that any of our topics takes; librdkafka's own limit is below the contract's 1 MiB for a value."""
 
 
 @click.command(short_help="Send records to the topic.")
@@ -32,7 +36,10 @@ __all__ = ["Sender", "check_all", "produce", "split_records"]
     "--rate", type=click.FloatRange(0, min_open=True), help="Records per second. [default: as fast as it goes]"
 )
 @click.option("--count", type=click.IntRange(1), help="How many in all, starting over at the end. [default: each once]")
-@click.option("--topic", help="[default: TIDINGS_MODIFICATIONS_TOPIC, modifications]")
+@click.option(
+    "--topic",
+    help="On `signals`, types that begin with $ are taken. [default: TIDINGS_MODIFICATIONS_TOPIC, modifications]",
+)
 @click.option("--raw", is_flag=True, help="Send also what no reader may accept (poison).")
 @click.pass_obj
 def produce(
@@ -57,8 +64,11 @@ def produce(
     Examples:
       tidings produce --to alice --to bob --data '{"text":"Hello"}'
       tidings produce records.jsonl --rate 200 --count 10000
+      tidings produce --topic signals --to alice --type '$disconnect' --data '{"reason":"asked to"}'
     """
     kafka, names = kafka_settings(state_dir, os.environ)
+    topic = topic or names.modifications
+    signals = topic == names.signals
     if (file is None) == (not receivers):
         raise click.UsageError("give either --to (one record) or a FILE of records; - is stdin")
     if file is not None:
@@ -66,10 +76,14 @@ def produce(
         if not records:
             raise click.ClickException("no record in it")
         if not raw:
-            check_all(records)
+            check_all(records, decode_signal if signals else decode)
     else:
-        records = [(0, _one(receivers, kind, data, raw=raw))]
-    sender = Sender(kafka, topic or names.modifications)
+        content = _bytes(data)
+        write = encode_signal if signals else encode
+        records = [
+            (0, _unchecked(receivers, kind, content) if raw else _checked(receivers, kind, content, write)),
+        ]
+    sender = Sender(kafka, topic)
     values = [value for _, value in records]
     total = count or len(values)
     started = time.monotonic()
@@ -102,16 +116,18 @@ def split_records(content: bytes) -> Iterator[tuple[int, bytes]]:
     yield from lines
 
 
-def check_all(records: Iterable[tuple[int, bytes]]) -> None:
+def check_all(records: Iterable[tuple[int, bytes]], read: Callable[[bytes], Record] = decode) -> None:
     """Refuse poison.
 
+    Args:
+        read: As the topic's readers do.
     Raises:
         click.ClickException: Names up to five lines and each one's fault.
     """
     faults = []
     for number, value in records:
         try:
-            decode(value)
+            read(value)
         except ContractError as error:
             faults.append(f"line {number}: {error}")
     if faults:
@@ -134,7 +150,13 @@ class Sender:
         self._kafka = kafka
         # The partitioner of Java's and aiokafka's clients: one key, one partition, whoever produces.
         self._producer = Producer(
-            {**librdkafka_options(kafka), "acks": "all", "linger.ms": 2, "partitioner": "murmur2_random"}
+            {
+                **librdkafka_options(kafka),
+                "acks": "all",
+                "linger.ms": 2,
+                "message.max.bytes": _MAX_MESSAGE_BYTES,
+                "partitioner": "murmur2_random",
+            }
         )
         try:
             found = self._producer.list_topics(topic, timeout=10).topics[topic]
@@ -182,17 +204,24 @@ class Sender:
             self._failure = self._failure or error
 
 
-def _one(receivers: Sequence[str], kind: str, data: str, *, raw: bool) -> bytes:
-    content = data.encode("utf-8", "surrogateescape")
-    if not raw and not _is_json(content):
+def _checked(receivers: Sequence[str], kind: str, data: bytes, write: Callable[..., bytes]) -> bytes:
+    if not _is_json(data):
         raise click.BadParameter("that is no JSON; a text needs its quotes: '\"hello\"'", param_hint="--data")
-    value = encode(list(receivers), kind, content)
-    if not raw:
-        try:
-            decode(value)
-        except ContractError as error:
-            raise click.ClickException(f"nothing was sent: {error}") from error
-    return value
+    try:
+        return write(receivers, kind, data)
+    except ContractError as error:
+        raise click.ClickException(f"nothing was sent: {error} (--raw sends it all the same)") from error
+
+
+def _unchecked(receivers: Sequence[str], kind: str, data: bytes) -> bytes:
+    """The shape of a record, whatever its parts are; bytes of the command line that are no UTF-8 stay what they are."""
+    names, name = (_bytes(json.dumps(part, ensure_ascii=False, separators=(",", ":"))) for part in (receivers, kind))
+    return b'{"receivers":%b,"type":%b,"data":%b}' % (names, name, data)
+
+
+def _bytes(argument: str) -> bytes:
+    """As they stood on the command line."""
+    return argument.encode("utf-8", "surrogateescape")
 
 
 def _is_json(content: bytes) -> bool:

@@ -30,6 +30,7 @@ from tidings.gateway.repeats import REPEAT_RECORDS, REPEAT_SECONDS
 from tidings.gateway.resumes import Log, ResumeLimits
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
+from tidings.gateway.topic_check import check_topics
 from tidings.gateway.workers import run_workers
 from tidings.kafka.connection import aiokafka_options
 from tidings.kafka.source import History, RecordSource
@@ -167,6 +168,7 @@ class Gateway:
         self._stack.push_async_callback(self._keys.close)
         await self._source.start()
         self._stack.push_async_callback(self._source.close)
+        check_topics(self._kafka, self._topics)
         await self._watch.start()
         self.node.router.log = self._watch.tag
         await self._warm_up()

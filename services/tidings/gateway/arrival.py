@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import random
 import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, cast
@@ -11,7 +12,7 @@ from websockets.http11 import Request
 from tidings.errors import InvalidToken, UnknownKey
 from tidings.gateway.connection import Connection
 from tidings.gateway.handshake import parse_request, unauthorized
-from tidings.gateway.refusals import Refused, refusal
+from tidings.gateway.refusals import Refused, come_again, refusal
 
 if TYPE_CHECKING:
     from tidings.gateway.node import Node
@@ -21,6 +22,7 @@ __all__ = ["Arrival"]
 _HEAD_END: Final = b"\r\n\r\n"
 _LEAVE_S: Final = 2.0
 """How long a client may take to read a refusal."""
+_RESUME_LATER: Final = frozenset({"resume_rate", "user_resume_rate"})
 
 
 class Arrival(asyncio.Protocol):
@@ -30,7 +32,7 @@ class Arrival(asyncio.Protocol):
         node: What connections share.
     """
 
-    __slots__ = ("_due_at", "_head", "_node", "_over", "_peer", "_transport", "_waiting")
+    __slots__ = ("_cut", "_due_at", "_head", "_node", "_over", "_peer", "_transport", "_waiting")
 
     def __init__(self, node: "Node") -> None:
         self._node = node
@@ -40,17 +42,19 @@ class Arrival(asyncio.Protocol):
         self._due_at = 0.0
         self._waiting = False  # for its turn, or for token keys
         self._over = False  # refused or handed on
+        self._cut = False  # to make room
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         node = self._node
         self._transport = cast(asyncio.Transport, transport)
         node.sockets += 1
         node.handshakes += 1
-        if node.overcrowded():
+        if not node.has_room():
             node.stats.refused("node_full")
             self._end()
             self._transport.abort()
             return
+        node.expendable[self] = None
         peername = transport.get_extra_info("peername")
         self._peer = peername[0] if peername else ""
         sock = transport.get_extra_info("socket")
@@ -74,7 +78,19 @@ class Arrival(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self._node.expendable.pop(self, None)
+        if self._cut:
+            self._node.made_room()
         self._node.socket_closed()
+
+    def make_room(self) -> None:
+        """Go at once, for another."""
+        self._node.expendable.pop(self, None)
+        if not self._over:
+            self._node.stats.refused("made_room")
+        self._cut = True
+        self._end()
+        self._transport.abort()
 
     def on_due(self, now: float) -> None:
         """A deadline may have come; entries that no longer hold are recognised here."""
@@ -104,6 +120,7 @@ class Arrival(asyncio.Protocol):
         if end < 0:
             return
         self._waiting = True
+        self._node.expendable.pop(self, None)
         self._node.turnstile.enter(self._on_turn, self._node.clock.monotonic())
 
     def _on_turn(self) -> None:
@@ -162,7 +179,12 @@ class Arrival(asyncio.Protocol):
             except Refused:
                 origin = None
         self._end()
-        self._transport.write(refusal(refused, origin))
+        self._node.expendable[self] = None
+        if request is not None and refused.error in _RESUME_LATER and _is_event_source(request):
+            wait_s = int(dict(refused.headers)["Retry-After"]) + random.random()  # noqa: S311 - nothing secret
+            self._transport.write(come_again(int(wait_s * 1000), origin))
+        else:
+            self._transport.write(refusal(refused, origin))
         # Not closed at once: bytes of the request still under way would make the kernel reset the connection and the
         # answer would be lost. The client closes, or the deadline does.
         if self._transport.can_write_eof():
@@ -175,3 +197,9 @@ class Arrival(asyncio.Protocol):
             self._over = True
             self._node.handshakes -= 1
             self._node.turnstile.leave(self._on_turn)
+
+
+def _is_event_source(request: Request) -> bool:
+    """Whether it is a browser's, which cannot read refusals: it says what it accepts, as others seldom do."""
+    path = request.path.partition("?")[0]
+    return path == "/sse" and "text/event-stream" in request.headers.get_all("Accept")

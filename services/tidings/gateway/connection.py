@@ -1,20 +1,21 @@
-"""One client's open socket: frames in both directions, written at once or kept in a backlog."""
+"""One client's open socket: its place among all others, what it missed, what it says, and how it ends."""
 
 import asyncio
 import socket
 import sys
 from collections.abc import Mapping
-from os import write, writev
 from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from tidings.closing import CloseCode
 from tidings.gateway import dialogue
-from tidings.gateway.backlog import Backlog, Verdict
 from tidings.gateway.cursor import format_cursor
 from tidings.gateway.farewell import Farewell
 from tidings.gateway.frames import Encoding, sse_chunk, sse_event
 from tidings.gateway.greeting import control_frame, greeting, heartbeat, place
 from tidings.gateway.handshake import Accepted
+from tidings.gateway.outlet import RESUMABLE, Outlet
 from tidings.gateway.protocols import native
 from tidings.gateway.replay import Replay
 from tidings.gateway.session import Due, Session
@@ -33,66 +34,36 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+log = structlog.get_logger(__name__)
+
 _SSE_END: Final = b"0\r\n\r\n"
-_REFILL_BYTES: Final = 262_144
-"""Given to the transport at once when a socket takes more again."""
-_PATIENCE_S: Final = 0.25
-_PATIENCE_BYTES: Final = 4 * 1024 * 1024
 _NO_CODE: Final = 1005
 _ABNORMAL: Final = 1006
-_NO_DESCRIPTOR: Final = -1
 _ORDERLY: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE})
-_RESUMABLE: Final = frozenset({Encoding.V1, Encoding.V1_DEFLATE, Encoding.SSE})
 
 
-class Connection(asyncio.Protocol):
+class Connection(Outlet):
     """A socket's life from its handshake (`arrival.py`) to its close frame (`farewell.py`). All on the event loop's
-    thread; nothing waits.
-
-    Frames are written as soon as `flush` is called. What the socket does not take stays in a backlog that is made then
-    and gone when it is empty, so a connection that keeps up costs no queue.
+    thread; nothing waits. How its frames are written is `Outlet`'s.
     """
 
-    __slots__ = (
-        "_backlog",
-        "_due_at",
-        "_fd",
-        "_frames",
-        "_node",
-        "_opening",
-        "_session",
-        "_transport",
-        "address",
-        "encoding",
-        "greeted",
-        "held",
-        "inbox",
-        "is_open",
-        "replay",
-    )
+    __slots__ = ("_due_at", "_frames", "_opening", "_session", "_surplus_bytes", "address", "greeted", "replay")
 
     def __init__(self, node: "Node", transport: asyncio.Transport, accepted: Accepted) -> None:
+        super().__init__(node, transport, accepted.encoding)
         now = node.clock.monotonic()
         expires_at = None if accepted.expires_at is None else now + accepted.expires_at - node.clock.now()
-        self._node = node
-        self._transport = transport
-        self._fd = _descriptor(transport)
-        self.is_open = True
         self._session = Session(node.next_session(), accepted.user, expires_at, now, node.limits.session)
         self._frames: ClientFrames | None = None
         if accepted.encoding is not Encoding.SSE:
             self._frames = ClientFrames(node.limits.message_bytes, inflate=accepted.inflate)
-        self._backlog: Backlog | None = None
+        self._surplus_bytes = 0
         self._due_at = 0.0
-        self.inbox: list[bytes] = []
-        self.held = False
-        """It has a cursor that is not the node's: nothing is routed to it."""
         self.replay: Replay | None = None
         """What it has to get before it takes part."""
         self._opening = b""
         self.greeted = False
         """It was told where it starts."""
-        self.encoding = int(accepted.encoding)
         self.address = sys.intern(accepted.address)  # thousands come from one proxy: one text for all of them
 
     # What registry and router see
@@ -109,91 +80,17 @@ class Connection(asyncio.Protocol):
     def session_id(self) -> str:
         return f"{self._node.boot}-{self._session.number}"
 
-    @property
-    def backlog_bytes(self) -> int:
-        return 0 if self._backlog is None else self._backlog.bytes
-
-    @property
-    def transport_bytes(self) -> int:
-        return self._transport.get_write_buffer_size()
-
-    def send(self, frame: bytes) -> None:
-        """Write one frame; see `Subscriber`."""
-        if self._backlog is not None:
-            if self._keep(frame):
-                self._hold_back_if_slow()
-            return
-        taken = 0
-        if self._fd >= 0:
-            try:
-                taken = write(self._fd, frame)
-            except OSError:  # full or broken: the transport finds out which
-                taken = 0
-        if taken != len(frame):
-            self._transport.write(frame[taken:] if taken else frame)
-
-    def flush(self) -> None:
-        """Write the frames of this batch, in one system call if the socket takes them."""
-        inbox = self.inbox
-        if len(inbox) == 1:
-            self.send(inbox[0])
-        elif self._backlog is not None:
-            for frame in inbox:
-                if not self._keep(frame):
-                    break
-            else:
-                self._hold_back_if_slow()
-        elif inbox:
-            taken = 0
-            if self._fd >= 0:
-                try:
-                    taken = writev(self._fd, inbox)
-                except OSError:
-                    taken = 0
-            if taken != sum(map(len, inbox)):
-                self._transport.write(b"".join(inbox)[taken:])
-        inbox.clear()
-
     # Transport callbacks
 
     def data_received(self, data: bytes) -> None:
         if self.is_open:
-            self._on_client_bytes(data)
+            try:
+                self._on_client_bytes(data)
+            except Exception:
+                self._fail()
 
     def eof_received(self) -> None:
         """The client half-closed: nothing can be agreed any more, the transport closes."""
-
-    def pause_writing(self) -> None:
-        if self._backlog is None and self.is_open:
-            limits = self._node.limits
-            # One that can resume is never too far behind at once: it becomes a position in the window.
-            limit_bytes = 0 if self.encoding in _RESUMABLE else limits.unsent_bytes
-            now = self._node.clock.monotonic()
-            self._backlog = Backlog(limit_bytes, limits.slow_unsent_bytes, limits.slow_after_s, now)
-            self._node.blocked.add(self)
-
-    def resume_writing(self) -> None:
-        backlog, session = self._backlog, self._session
-        if backlog is None or backlog.refilling:
-            return
-        now = self._node.clock.monotonic()
-        backlog.progressed(now)
-        session.on_bytes(now)
-        # uvloop calls back from within this write when the socket takes all of it. A loop and a mark, because a long
-        # backlog would go deeper than the stack allows.
-        backlog.refilling = True
-        while self._backlog is backlog and not self._transport.get_write_buffer_size():
-            if not backlog.bytes:
-                self._backlog = None
-                self._node.blocked.discard(self)
-                if self.replay is not None:
-                    self._node.resumes.ready(self)
-                return
-            before = backlog.bytes
-            frames = backlog.take(_REFILL_BYTES)
-            self._node.backlog_bytes -= before - backlog.bytes
-            self._transport.writelines(frames)
-        backlog.refilling = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget()
@@ -208,7 +105,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
         if self.encoding == Encoding.SSE:
             self._give_up_on_dead_peers()
-        resumes = bool(accepted.cursor) and self.encoding in _RESUMABLE
+        resumes = bool(accepted.cursor) and self.encoding in RESUMABLE
         self.held = resumes
         node.registry.add(self, held=resumes)
         self._wake_at(self._session.due_at)
@@ -231,7 +128,7 @@ class Connection(asyncio.Protocol):
         """The head of the answer, if it is not sent yet, and what the client is told first."""
         self.greeted = True
         opening, self._opening = self._opening, b""
-        if self.encoding not in _RESUMABLE:
+        if self.encoding not in RESUMABLE:
             return opening
         node = self._node
         welcome = native.welcome(
@@ -242,18 +139,17 @@ class Connection(asyncio.Protocol):
             resumed=resumed,
             heartbeat_s=node.limits.session.ping_interval_s,
         )
-        return opening + greeting(self.encoding, welcome) + place(self.encoding, node.router.log, positions)
+        return (
+            opening
+            + greeting(self.encoding, welcome, self._session.number)
+            + place(self.encoding, node.router.log, positions)
+        )
 
     def tell(self, payload: bytes) -> None:
         """A control frame, behind what waits already."""
         self._send(control_frame(self.encoding, payload))
 
     # Resuming
-
-    @property
-    def takes_bytes(self) -> bool:
-        """Whether the socket takes more at once."""
-        return self.is_open and self._backlog is None
 
     def answer(self) -> None:
         """Open the stream before it is known where it starts."""
@@ -265,17 +161,13 @@ class Connection(asyncio.Protocol):
         self.replay = replay
         self._send(self._greeting(replay.positions, resumed=True))
 
-    def write(self, frames: bytes) -> None:
-        """Frames for this connection alone; for one that takes bytes."""
-        self._transport.write(frames)
-
     def take_part(self) -> None:
         """It is where the node is: live from now on."""
         self._release()
 
     def resync(self, reason: native.ResyncReason) -> None:
         """Its cursor leads nowhere from here: say so, and go on from where the node is. For all but plain ones."""
-        if not self.is_open or self.encoding not in _RESUMABLE:
+        if not self.is_open or self.encoding not in RESUMABLE:
             return
         router = self._node.router
         first = b"" if self.greeted else self._greeting(router.positions, resumed=False)
@@ -290,11 +182,18 @@ class Connection(asyncio.Protocol):
             self._node.registry.release(self)
             self._node.resumes.forget(self)
 
+    def _on_progress(self, now: float) -> None:
+        self._session.on_bytes(now)
+
+    def _on_drained(self) -> None:
+        if self.replay is not None:
+            self._node.resumes.ready(self)
+
     def _hold_back_if_slow(self) -> None:
         """Behind by more than a little: get the rest from the window when the socket takes it, not from memory."""
         limits, backlog = self._node.limits, self._backlog
         limit_bytes = limits.slow_unsent_bytes or limits.unsent_bytes
-        if backlog is None or self.held or self.encoding not in _RESUMABLE or not limit_bytes:
+        if backlog is None or self.held or self.encoding not in RESUMABLE or not limit_bytes:
             return
         if backlog.bytes > limit_bytes:
             self.held = True
@@ -314,23 +213,28 @@ class Connection(asyncio.Protocol):
     def _on_client_bytes(self, data: bytes) -> None:
         session, frames = self._session, self._frames
         if frames is None:
-            return  # Server-Sent Events: the client has nothing to say
+            self._on_surplus_bytes(len(data))
+            return
         now = self._node.clock.monotonic()
         session.on_bytes(now)
         violation: ProtocolViolation | None = None
         try:
-            events = frames.feed(data)
+            events = frames.feed(data, session.may_send(now, self._node.limits.session))
         except ProtocolViolation as caught:
             violation, events = caught, caught.events
+        session.sent(frames.taken)
         for event in events:
-            if not session.may_send(now, self._node.limits.session):
-                self.close(CloseCode.POLICY, "too many frames")
-                return
             self._on_client_event(event)
             if not self.is_open:
                 return
         if violation is not None:
             self._close(violation.code, violation.reason).stop_reading()
+
+    def _on_surplus_bytes(self, count: int) -> None:
+        """A client of Server-Sent Events has nothing to say; what little it says all the same is dropped."""
+        self._surplus_bytes += count
+        if self._surplus_bytes > self._node.limits.message_bytes:
+            self.close(CloseCode.POLICY, "nothing is read from this stream's client")
 
     def _on_client_event(self, event: ClientEvent) -> None:
         count = self._node.stats.client_frame
@@ -354,23 +258,6 @@ class Connection(asyncio.Protocol):
             self._session.renew(expires_at)
             self._wake_at(self._session.due_at)
 
-    def _send(self, frame: bytes) -> None:
-        """Write a frame of this connection alone, behind what waits already."""
-        if self._backlog is not None:
-            self._keep(frame)
-        else:
-            self._transport.write(frame)
-
-    def _keep(self, frame: bytes) -> bool:
-        backlog = self._backlog
-        if backlog is None:
-            return False
-        self._node.backlog_bytes += len(frame)
-        if backlog.push(frame, self._transport.get_write_buffer_size()) is Verdict.KEEP:
-            return True
-        self.give_up("unsent", "too many unsent bytes")
-        return False
-
     # Deadlines
 
     def _wake_at(self, due_at: float) -> None:
@@ -381,6 +268,12 @@ class Connection(asyncio.Protocol):
         """A deadline of this connection may have come; entries that no longer hold are recognised here."""
         if now < self._due_at or not self.is_open:
             return
+        try:
+            self._on_deadline(now)
+        except Exception:
+            self._fail()
+
+    def _on_deadline(self, now: float) -> None:
         if self._backlog is not None:
             # It is not pinged while it is behind: what its socket took is the sign of life then.
             self._session.alive_at(self._backlog.progress_at)
@@ -395,24 +288,6 @@ class Connection(asyncio.Protocol):
                 self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
         self._wake_at(self._session.due_at)
 
-    def check_progress(self, now: float) -> None:
-        """Called now and then while the socket takes no more."""
-        backlog = self._backlog
-        if backlog is None or not self.is_open:
-            return
-        if backlog.check(now, self._transport.get_write_buffer_size()) is Verdict.CLOSE_SLOW:
-            self.give_up("slow", "no progress")
-
-    def catches_up(self, now: float) -> bool:
-        """Whether it is far behind, cannot wait in the window, and takes bytes all the same."""
-        backlog = self._backlog
-        return (
-            backlog is not None
-            and not self.held
-            and backlog.bytes > (self._node.limits.unsent_bytes or _PATIENCE_BYTES) // 4
-            and now - backlog.progress_at < _PATIENCE_S
-        )
-
     def give_up(self, cause: str, reason: str) -> None:
         """Close as too slow; what waits is dropped and counted under `cause`."""
         self._drop_backlog(cause)
@@ -420,9 +295,14 @@ class Connection(asyncio.Protocol):
 
     # Closing
 
+    def _fail(self) -> None:
+        """A bug of ours: this connection ends, all others go on."""
+        log.exception("connection_failed", session=self.session_id)
+        self.close(CloseCode.INTERNAL_ERROR, "internal error")
+
     def leave(self) -> None:
         """The node goes: tell the client to come back elsewhere, then close."""
-        if self.encoding in _ORDERLY and self.is_open:
+        if self.encoding in _ORDERLY and self.is_open and self.greeted:
             self.tell(native.drain(0))
         self.close(CloseCode.GOING_AWAY, "the node drains")
 
@@ -463,24 +343,8 @@ class Connection(asyncio.Protocol):
 
     def _forget(self) -> None:
         node = self._node
-        self._fd = _NO_DESCRIPTOR  # once the transport is closed the number may be another socket's
         node.registry.remove(self)
-        node.blocked.discard(self)
         node.resumes.forget(self)
         self.held = False
         self.replay = None
-        self._drop_backlog("gone")
-        self.inbox.clear()
-
-    def _drop_backlog(self, cause: str) -> None:
-        if self._backlog is not None:
-            if self._backlog:
-                self._node.stats.dropped(cause, len(self._backlog))
-            self._node.backlog_bytes -= self._backlog.bytes
-            self._backlog = None
-
-
-def _descriptor(transport: asyncio.Transport) -> int:
-    """Where frames may be written past the transport: half a microsecond less each (decision 0004). Not under TLS."""
-    sock = transport.get_extra_info("socket")
-    return _NO_DESCRIPTOR if sock is None or transport.get_extra_info("ssl_object") is not None else int(sock.fileno())
+        self._stop_writing()

@@ -12,6 +12,8 @@ __all__ = ["Farewell"]
 
 _CLOSING_S: Final = 2.0
 """How long a peer may take to answer a close frame."""
+_MAX_FRAMES: Final = 1_000
+"""Looked through for the answer; they were under way when the close frame was written."""
 
 
 class Farewell(asyncio.Protocol):
@@ -24,7 +26,7 @@ class Farewell(asyncio.Protocol):
         close_code: For the metric.
     """
 
-    __slots__ = ("_due_at", "_frames", "_node", "_transport", "close_code")
+    __slots__ = ("_due_at", "_frames", "_frames_left", "_node", "_transport", "close_code")
 
     def __init__(
         self, node: "Node", transport: asyncio.Transport, frames: ClientFrames | None, close_code: int
@@ -32,6 +34,7 @@ class Farewell(asyncio.Protocol):
         self._node = node
         self._transport = transport
         self._frames = frames
+        self._frames_left = _MAX_FRAMES
         self.close_code = close_code
         self._due_at = node.clock.monotonic() + _CLOSING_S
         node.wheel.enter(self, self._due_at)
@@ -51,10 +54,11 @@ class Farewell(asyncio.Protocol):
         if frames is None:
             return
         try:
-            closed = any(event.opcode == Opcode.CLOSE for event in frames.feed(data))
+            closed = any(event.opcode == Opcode.CLOSE for event in frames.feed(data, self._frames_left))
         except ProtocolViolation:
             self.stop_reading()
             return
+        self._frames_left -= frames.taken
         if closed:
             self._transport.close()
 

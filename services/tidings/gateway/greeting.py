@@ -10,7 +10,8 @@ from tidings.gateway.wsframes import ping_frame, text_frame
 
 __all__ = ["control_frame", "greeting", "heartbeat", "place"]
 
-_SSE_RETRY_MS: Final = 2000
+_SSE_RETRY_MS: Final = (1_000, 4_000)
+_GOLDEN: Final = 0.6180339887498949
 
 
 def control_frame(encoding: int, payload: bytes) -> bytes:
@@ -18,10 +19,17 @@ def control_frame(encoding: int, payload: bytes) -> bytes:
     return sse_chunk(sse_event(payload, None)) if encoding == Encoding.SSE else text_frame(payload)
 
 
-def greeting(encoding: int, welcome: bytes) -> bytes:
-    """What a client gets first, if it is not one of plain mode, who get nothing."""
+def greeting(encoding: int, welcome: bytes, number: int) -> bytes:
+    """What a client gets first, if it is not one of plain mode, who get nothing.
+
+    Args:
+        number: Of the session. Browsers come back to an event stream after just the time that they were told, so those
+            of a node that is gone would all come back at once: neighbours are told very different times.
+    """
     if encoding == Encoding.SSE:
-        return sse_chunk(b"retry: %d\n\n" % _SSE_RETRY_MS) + control_frame(encoding, welcome)
+        least_ms, most_ms = _SSE_RETRY_MS
+        retry_ms = least_ms + int((most_ms - least_ms) * (number * _GOLDEN % 1))
+        return sse_chunk(b"retry: %d\n\n" % retry_ms) + control_frame(encoding, welcome)
     return control_frame(encoding, welcome)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, NoReturn
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from websockets.datastructures import Headers
 from websockets.exceptions import (
@@ -23,16 +23,17 @@ from websockets.typing import Subprotocol
 
 from tidings.errors import InvalidToken, UnknownKey
 from tidings.gateway.frames import Encoding
-from tidings.gateway.refusals import Refused, cors
+from tidings.gateway.refusals import Origin, Refused, cors
 from tidings.gateway.token_sources import BEARER_ENTRY, find_token
 from tidings.gateway.wsframes import DEFLATE_WINDOW_BITS
+from tidings.origins import same_host
 from tidings.tokens import Claims
 
 __all__ = ["Accepted", "Gatekeeper", "Policy", "parse_request", "unauthorized", "watched_until"]
 
 SUBPROTOCOL_PLAIN: Final = Subprotocol("tidings.plain")
 SUBPROTOCOL_V1: Final = Subprotocol("tidings.v1")
-_HEAD_END: Final = b"\r\n\r\n"
+_ANY_PAGE: Final = "*"
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -67,7 +68,8 @@ class Policy:
     """The settings that decide.
 
     Attributes:
-        origins: Allowed origins of browser pages, `*` for all; empty: only the host that was asked.
+        origins: Allowed origins of browser pages, `*` for all (but those not listed without cookies); empty: only the
+            host that was asked.
         trusted_proxies: Peers whose X-Forwarded-For is believed.
         watch_expiry: Close connections when their token ends.
         compress: Negotiate permessage-deflate with clients that offer it.
@@ -136,7 +138,7 @@ class Gatekeeper:
         """A token on its own, for renewal. Raises `InvalidToken`, of which `UnknownKey` may change with time."""
         return self._verify(token, now)
 
-    def allowed_origin(self, request: Request) -> str | None:
+    def allowed_origin(self, request: Request) -> Origin | None:
         """The Origin header, if there is one and it is allowed.
 
         Raises:
@@ -145,12 +147,14 @@ class Gatekeeper:
         origins = request.headers.get_all("Origin")
         if not origins:
             return None
-        origin = origins[0]
-        if len(origins) == 1 and ("*" in self._policy.origins or origin in self._policy.origins):
-            return origin
-        hosts = request.headers.get_all("Host")
-        if len(origins) == 1 and len(hosts) == 1 and _same_host(origin, hosts[0]):
-            return origin
+        if len(origins) == 1:
+            (origin,) = origins
+            hosts = request.headers.get_all("Host")
+            listed = origin in self._policy.origins and origin != _ANY_PAGE
+            if listed or (len(hosts) == 1 and same_host(origin, hosts[0])):
+                return Origin(origin, trusted=True)
+            if _ANY_PAGE in self._policy.origins:
+                return Origin(origin, trusted=False)
         raise Refused(
             HTTPStatus.FORBIDDEN,
             "origin_refused",
@@ -178,7 +182,7 @@ class Gatekeeper:
 
     def _web_socket(self, request: Request, query: dict[str, list[str]], peer: str, now: float) -> Accepted:
         _only_get(request)
-        self.allowed_origin(request)
+        origin = self.allowed_origin(request)
         negotiator = self._negotiator
         try:
             accept, extensions, subprotocol = negotiator.process_request(request)
@@ -191,7 +195,7 @@ class Gatekeeper:
             ) from None
         except InvalidHandshake as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "bad_handshake", f"{error}.") from None
-        claims, at_handshake_only = self._authenticate(request, query, now)
+        claims, at_handshake_only = self._authenticate(request, query, origin, now)
         encoding = Encoding.V1 if subprotocol == SUBPROTOCOL_V1 else Encoding.PLAIN
         deflate = extensions is not None and _fits(negotiator)
         if deflate:
@@ -236,7 +240,7 @@ class Gatekeeper:
             raise Refused(
                 HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "http_version", "The stream needs HTTP/1.1 (chunked answers)."
             )
-        claims, at_handshake_only = self._authenticate(request, query, now)
+        claims, at_handshake_only = self._authenticate(request, query, origin, now)
         lines = [
             "HTTP/1.1 200 OK",
             "Content-Type: text/event-stream; charset=utf-8",
@@ -259,10 +263,14 @@ class Gatekeeper:
             response="\r\n".join([*lines, "", ""]).encode("latin-1"),
         )
 
-    def _authenticate(self, request: Request, query: dict[str, list[str]], now: float) -> tuple[Claims, bool]:
+    def _authenticate(
+        self, request: Request, query: dict[str, list[str]], origin: Origin | None, now: float
+    ) -> tuple[Claims, bool]:
         """Whose request it is, and whether the token counts at the handshake only."""
         try:
-            token, at_handshake_only = find_token(request.headers, query)
+            # A browser sends cookies along whichever page asks, so a page that anybody may have made shows none.
+            cookies = origin is None or origin.trusted
+            token, at_handshake_only = find_token(request.headers, query, cookies=cookies)
             return self._verify(token, now), at_handshake_only
         except UnknownKey:
             raise
@@ -349,19 +357,3 @@ def _fits(negotiator: ServerProtocol) -> bool:
         isinstance(extension, PerMessageDeflate) and extension.local_max_window_bits == DEFLATE_WINDOW_BITS
         for extension in negotiator.extensions
     )
-
-
-def _same_host(origin: str, host: str) -> bool:
-    """Whether the page came from the host (and port) that is asked now; the scheme's own port may be left out."""
-    try:
-        page = urlsplit(origin)
-        asked = urlsplit(f"//{host}")
-        default_port = {"http": 80, "https": 443}.get(page.scheme)
-        return (
-            default_port is not None
-            and page.hostname is not None
-            and page.hostname == asked.hostname
-            and (page.port or default_port) == (asked.port or default_port)
-        )
-    except ValueError:
-        return False

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tidings.gateway.arrival import Arrival
     from tidings.gateway.connection import Connection
     from tidings.gateway.farewell import Farewell
+    from tidings.gateway.outlet import Outlet
 
 __all__ = ["SPARE_SOCKETS", "Node", "NodeLimits"]
 
@@ -94,13 +95,17 @@ class Node:
         self.resumes = Resumes(self, self.window, limits.resume)
         self._admission = Admission(limits, self.registry, clock.monotonic())
         self.wheel: TimerWheel[Connection | Arrival | Farewell] = TimerWheel(TICK_S, clock.monotonic())
-        self.blocked: set[Connection] = set()
+        self.blocked: set[Outlet] = set()
         """Connections whose socket takes no more for now."""
         self.backlog_bytes = 0
         """Bytes in all backlogs together."""
         self.sockets = 0
         """Open sockets: handshakes and closing ones included."""
         self.handshakes = 0
+        self.expendable: dict[Arrival, None] = {}
+        """Sockets that have not asked yet, and those that were refused: the longest there first."""
+        self._cut = 0
+        """Of them those that were cut and are not gone yet."""
         self.turnstile = Turnstile()
         self.draining = False
         self._sessions = 0
@@ -130,9 +135,23 @@ class Node:
         if not self.sockets:
             self._empty.set()
 
-    def overcrowded(self) -> bool:
-        """Whether even the sockets kept free for refusals are taken."""
-        return bool(self.limits.connections) and self.sockets > self.limits.connections + SPARE_SOCKETS
+    def has_room(self) -> bool:
+        """Whether a further socket may stay.
+
+        Where even those kept free for refusals are taken, the one that has been silent for longest makes room: whoever
+        opens many and says nothing keeps nobody out.
+        """
+        if not self.limits.connections or self.sockets - self._cut <= self.limits.connections + SPARE_SOCKETS:
+            return True
+        if not self.expendable or self._cut >= SPARE_SOCKETS:
+            return False
+        self._cut += 1
+        next(iter(self.expendable)).make_room()
+        return True
+
+    def made_room(self) -> None:
+        """A socket that was cut is gone."""
+        self._cut -= 1
 
     def unsent_bytes(self) -> int:
         """Bytes that clients have not taken yet: backlogs and what transports hold of blocked sockets."""
@@ -191,8 +210,8 @@ class Node:
         self._heartbeats.clear()
         for connection in self.wheel.due(now):
             connection.on_due(now)
-        for connection in list(self.blocked):
-            connection.check_progress(now)
+        for outlet in list(self.blocked):
+            outlet.check_progress(now)
         self.resumes.tick()
         # What transports hold is looked at here only: asking each blocked one at each batch would cost too much.
         if self.limits.unsent_total_bytes and self.unsent_bytes() > self.limits.unsent_total_bytes:

@@ -1,5 +1,6 @@
 """One connection's life by the clock: pings, silence, the token's end, and how much a client may send."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,7 +16,7 @@ class SessionLimits:
     Attributes:
         ping_interval_s: A ping this often; each is also the moment at which silence is noticed.
         idle_timeout_s: Nothing received for this long: 4011. 0: never.
-        frames_per_s: Client frames a session may send on average, control frames included. 0: no limit.
+        frames_per_s: Client frames a session may send on average, control frames and fragments included. 0: no limit.
         frames_burst: And at once.
     """
 
@@ -65,14 +66,18 @@ class Session:
         """There was another sign of life at that moment, perhaps not the latest."""
         self._seen_at = max(self._seen_at, moment)
 
-    def may_send(self, now: float, limits: SessionLimits) -> bool:
-        """Account for one client frame; False when the client sends faster than allowed."""
+    def may_send(self, now: float, limits: SessionLimits) -> float:
+        """How many frames the client may send at this moment."""
         if not limits.frames_per_s:
-            return True
+            return math.inf
         allowance = self._allowance + (now - self._allowance_at) * limits.frames_per_s
-        self._allowance = min(allowance, float(limits.frames_burst)) - 1.0
+        self._allowance = min(allowance, float(limits.frames_burst))
         self._allowance_at = now
-        return self._allowance >= 0.0
+        return self._allowance
+
+    def sent(self, frames: int) -> None:
+        """The client sent that many, no more than it may."""
+        self._allowance -= frames
 
     def renew(self, expires_at: float) -> None:
         """A new token was shown. The caller enters the session into its wheel again: `due_at` may be earlier now."""

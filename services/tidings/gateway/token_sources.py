@@ -13,8 +13,14 @@ BEARER_ENTRY: Final = "bearer."
 """What an entry of Sec-WebSocket-Protocol begins with that is a token, for browsers, which can set no header."""
 
 
-def find_token(headers: Headers, query: dict[str, list[str]]) -> tuple[str, bool]:
-    """The token from the first source that has one, and whether it counts at the handshake only."""
+def find_token(headers: Headers, query: dict[str, list[str]], *, cookies: bool = True) -> tuple[str, bool]:
+    """The token from the first source that has one, and whether it counts at the handshake only.
+
+    Args:
+        cookies: Whether the cookie is one.
+    Raises:
+        InvalidToken: There is none.
+    """
     for value in headers.get_all("Authorization"):
         token = bearer(value)
         if token:
@@ -27,7 +33,7 @@ def find_token(headers: Headers, query: dict[str, list[str]]) -> tuple[str, bool
         for entry in value.split(","):
             if entry.strip().startswith(BEARER_ENTRY) and len(entry.strip()) > len(BEARER_ENTRY):
                 return entry.strip()[len(BEARER_ENTRY) :], False
-    for value in headers.get_all("Cookie"):
+    for value in headers.get_all("Cookie") if cookies else ():
         token = from_cookie(value)
         if token:
             return token, False

@@ -6,6 +6,7 @@ all receivers, incoming ones pass through a parser that holds nothing while no m
 """
 
 import codecs
+import math
 import zlib
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -137,6 +138,7 @@ class ClientFrames:
         "_max_bytes",
         "_need",
         "_opcode",
+        "taken",
     )
 
     def __init__(self, max_message_bytes: int, *, inflate: bool = False) -> None:
@@ -149,18 +151,23 @@ class ClientFrames:
         self._fragments: list[bytes] | None = None
         self._held_bytes = 0
         self._decoder: codecs.IncrementalDecoder | None = None
+        self.taken = 0
+        """Whole frames in what was last fed, fragments included."""
 
     @property
     def held_bytes(self) -> int:
         """Bytes kept for an unfinished frame or message; at most the limit, a header and one control frame."""
         return len(self._buffer) + self._held_bytes
 
-    def feed(self, data: bytes) -> list[ClientEvent]:
+    def feed(self, data: bytes, most_frames: float = math.inf) -> list[ClientEvent]:
         """Take what the socket gave; return what is complete, in order.
 
+        Args:
+            most_frames: So many whole frames may be in it; the next one is a violation, and not looked into.
         Raises:
             ProtocolViolation: The first thing that breaks a rule; the parser must not be fed again.
         """
+        self.taken = 0
         buffer = self._buffer
         if buffer:
             # Appended in place and looked at again only when it can be complete: a message that comes byte by byte
@@ -172,13 +179,13 @@ class ClientFrames:
             buffer.clear()
         events: list[ClientEvent] = []
         try:
-            self._parse(data, events)
+            self._parse(data, events, most_frames)
         except ProtocolViolation as violation:
             violation.events = events
             raise
         return events
 
-    def _parse(self, data: bytes, events: list[ClientEvent]) -> None:
+    def _parse(self, data: bytes, events: list[ClientEvent], most_frames: float) -> None:
         position = 0
         end = len(data)
         self._need = 0
@@ -206,6 +213,9 @@ class ClientFrames:
             if end < stop:
                 self._need = stop - position
                 break
+            self.taken += 1
+            if self.taken > most_frames:
+                raise ProtocolViolation(CloseCode.POLICY, "too many frames")
             payload = bytes(apply_mask(data[start:stop], data[start - 4 : start])) if length else b""
             event = self._take(first, payload)
             if event is not None:

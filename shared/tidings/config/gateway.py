@@ -67,7 +67,7 @@ class GatewaySettings(SettingsGroup):
     origins: Origins = Field(
         default=(),
         description="Origins of the web pages that may connect, such as https://chat.example; without it, pages of the"
-        " same host.",
+        " same host. With * any page may, but cookies count only for pages that are listed or of the same host.",
         json_schema_extra={
             "accepts": "scheme://host[:port], several separated by commas, or * for every page",
             "default_text": "the same host",
@@ -111,21 +111,24 @@ class GatewaySettings(SettingsGroup):
         default=16_384,
         ge=1_024,
         le=1 << 20,
-        description="Bytes of a request's line and headers, then 431.",
+        description="Bytes of a request's line and headers, then 431; so are a single line over 8,192 bytes and more"
+        " than 128 headers.",
         json_schema_extra=_limit(_REFUSED),
     )
     max_client_message_bytes: ByteCount = Field(
         default=65_536,
         ge=125,
         le=16 << 20,
-        description="Bytes of one message from a client, all its fragments together and uncompressed, then 1009.",
+        description="Bytes of one message from a client, all its fragments together and uncompressed, then 1009. A"
+        " client of /sse, which has nothing to say, may send so much in all, then 1008.",
         json_schema_extra=_limit(_CLOSES),
     )
     max_client_frames_per_s: float = Field(
         default=20,
         gt=0,
         le=100_000,
-        description="Frames per second that one client may send in the long run, then 1008.",
+        description="Frames per second that one client may send in the long run, then 1008. Fragments count, as do"
+        " pings and pongs.",
         json_schema_extra=_limit(_CLOSES),
     )
     max_client_frames_burst: int = Field(
@@ -157,7 +160,8 @@ class GatewaySettings(SettingsGroup):
         default=4 << 20,
         ge=65_536,
         le=1 << 30,
-        description="Unsent bytes of one connection, then 4008.",
+        description="Unsent bytes of one plain connection, then 4008. One that can resume never waits with so many:"
+        " over TIDINGS_GATEWAY_SLOW_UNSENT_BYTES it gets the rest from the window.",
         json_schema_extra=_limit(_CLOSES),
     )
     slow_unsent_bytes: ByteCount = Field(
@@ -208,7 +212,7 @@ class GatewaySettings(SettingsGroup):
         json_schema_extra=_limit("tidings_gateway_window_seconds"),
     )
     max_resumes_per_s: float = Field(
-        default=500,
+        default=200,
         ge=0,
         le=100_000,
         description="Clients with a cursor that are let in per second, then 503 with Retry-After.",
@@ -224,8 +228,8 @@ class GatewaySettings(SettingsGroup):
     max_readback_bytes: ByteCount = Field(
         default=67_108_864,
         ge=0,
-        description="Bytes of records older than the window that are searched in Kafka for one user per minute, then"
-        " `$resync` (budget).",
+        description="Bytes of records older than the window that are fetched from Kafka or searched for one user per"
+        " minute, then `$resync` (budget).",
         json_schema_extra=_limit("tidings_gateway_resumes_total", "none are"),
     )
     max_readbacks: int = Field(
@@ -243,7 +247,7 @@ class GatewaySettings(SettingsGroup):
         json_schema_extra=_limit("tidings_gateway_resumes_total"),
     )
     metadata_max_age_s: float = Field(
-        default=5, ge=0.1, le=30, description="Seconds after which Kafka is asked for new partitions."
+        default=5, ge=0.1, le=20, description="Seconds after which Kafka is asked for new partitions."
     )
 
     def cross_faults(self) -> Iterable[CrossFault]:

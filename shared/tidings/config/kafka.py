@@ -1,5 +1,6 @@
 """Where Kafka is, and the names of the topics."""
 
+import ssl
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
@@ -70,6 +71,27 @@ class KafkaSettings(SettingsGroup):
                         " accepted with SSL or SASL_SSL",
                     )
         yield from given_together(self, "security_cert_file", "security_key_file")
+        yield from self._unusable_files()
+
+    def _unusable_files(self) -> Iterable[CrossFault]:
+        """Told at the start: later the clients would fail on them, or ask the terminal for a pass phrase."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        authority, certificate, key = self.security_ca_file, self.security_cert_file, self.security_key_file
+        if authority is not None:
+            try:
+                context.load_verify_locations(authority)
+            except OSError as error:
+                yield CrossFault(("security_ca_file",), f"given {authority}, which can't be used: {error}")
+        if certificate is not None and key is not None:
+            try:
+                context.load_cert_chain(certificate, key, _no_pass_phrase)
+            except (OSError, ValueError) as error:
+                text = f"given {certificate}, and {key} as its key, which can't be used: {error}"
+                yield CrossFault(("security_cert_file", "security_key_file"), text)
+
+
+def _no_pass_phrase() -> str:
+    raise ValueError("the key is encrypted")
 
 
 def _topic(default: str, purpose: str) -> Any:

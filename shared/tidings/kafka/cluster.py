@@ -12,6 +12,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from tidings.errors import BrokerUnavailable
+from tidings.kafka.connection import telling_why
 from tidings.kafka.fetch_session import Partition
 
 __all__ = ["AWAY", "Cluster", "Start"]
@@ -66,7 +67,8 @@ class Cluster:
                 connections_max_idle_ms=None,
             )
             try:
-                await client.bootstrap()
+                with telling_why():
+                    await client.bootstrap()
             except BaseException:
                 await client.close()
                 raise
@@ -176,6 +178,7 @@ class Cluster:
         elif now - self._silent_since > _REBOOTSTRAP_S:
             self._silent_since = now
             try:
-                await self._client.bootstrap()
+                with telling_why():
+                    await self._client.bootstrap()
             except AWAY as error:
                 log.warning("no broker answers: %s", error)

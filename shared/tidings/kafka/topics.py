@@ -4,6 +4,7 @@ The functions that talk to Kafka block for up to `timeout_s`: run them in a thre
 """
 
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -21,7 +22,19 @@ from tidings.config import KafkaSettings, TopicSettings
 from tidings.errors import BrokerUnavailable
 from tidings.kafka.connection import librdkafka_options
 
-__all__ = ["ROLES", "SPECS", "Role", "TopicIds", "TopicSpec", "check", "create", "specs", "topic_ids"]
+__all__ = [
+    "ROLES",
+    "SPECS",
+    "Difference",
+    "Role",
+    "TopicIds",
+    "TopicSpec",
+    "check",
+    "compare",
+    "create",
+    "specs",
+    "topic_ids",
+]
 
 Role = Literal["modifications", "signals", "sessions", "notifications", "dead_letter"]
 
@@ -69,6 +82,33 @@ class TopicSpec:
     settings: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Difference:
+    """One point in which a topic is not as it must be; `str` of it says so in words.
+
+    Attributes:
+        topic: Its name.
+        setting: One of Kafka's topic settings, or `partitions`, `replication`, `exists`.
+        found: None where the broker does not know the setting.
+        wanted: Of `partitions` and `replication` the least.
+    """
+
+    topic: str
+    setting: str
+    found: str | None
+    wanted: str
+
+    def __str__(self) -> str:
+        match self.setting:
+            case "exists":
+                return f"topic {self.topic} is missing; `tidings topics create` makes it"
+            case "partitions":
+                return f"topic {self.topic} has {self.found} partitions, wanted are {self.wanted}"
+            case "replication":
+                return f"topic {self.topic} has replication {self.found}, wanted is {self.wanted}"
+        return f"topic {self.topic} has {self.setting}={self.found}, wanted is {self.wanted}"
+
+
 def specs(topics: TopicSettings, roles: Collection[Role] = ROLES) -> list[TopicSpec]:
     """The topics with these roles, under their configured names."""
     return [
@@ -112,7 +152,7 @@ def create(
             else:
                 made.append(name)
     except FutureTimeoutError as error:
-        raise _no_answer(kafka, "creating topics", timeout_s) from error
+        raise _no_answer(client, kafka, "creating topics", timeout_s) from error
     _wait_known(client, kafka, made, timeout_s)
     return made
 
@@ -125,6 +165,17 @@ def check(
     Raises:
         BrokerUnavailable: No answer in time.
     """
+    return list(map(str, compare(kafka, topics, roles=roles, timeout_s=timeout_s)))
+
+
+def compare(
+    kafka: KafkaSettings, topics: TopicSettings, *, roles: Collection[Role] = ROLES, timeout_s: float = 10
+) -> list[Difference]:
+    """The same as values. It asks two things, one after the other: blocks for up to 2 × `timeout_s` + 2 s.
+
+    Raises:
+        BrokerUnavailable: No answer in time, or the broker refuses to tell; the cause says what it said.
+    """
     client = _client(kafka)
     wanted = specs(topics, roles)
     deadline = time.monotonic() + _LATE_S
@@ -134,11 +185,7 @@ def check(
             break
         time.sleep(0.1)
     found = [spec for spec in wanted if spec.name in existing]
-    problems = [
-        f"topic {spec.name} is missing; `tidings topics create` makes it"
-        for spec in wanted
-        if spec.name not in existing
-    ]
+    problems = [Difference(spec.name, "exists", "no", "yes") for spec in wanted if spec.name not in existing]
     if found and administered:
         try:
             resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in found]
@@ -148,7 +195,7 @@ def check(
                 for resource, future in futures.items()
             }
         except (KafkaException, FutureTimeoutError) as error:
-            raise _no_answer(kafka, "reading topic settings", timeout_s) from error
+            raise _no_answer(client, kafka, "reading topic settings", timeout_s) from error
         for spec in found:
             partitions, replication = existing[spec.name]
             problems += differences(spec, partitions, replication, min(_MAX_REPLICATION, brokers), actual[spec.name])
@@ -157,17 +204,17 @@ def check(
 
 def differences(
     spec: TopicSpec, partitions: int, replication: int, wanted_replication: int, settings: Mapping[str, str]
-) -> list[str]:
-    """How an existing topic differs from its spec, one line each. More partitions or replicas are no problem."""
-    lines = []
+) -> list[Difference]:
+    """How an existing topic differs from its spec. More partitions or replicas are no problem."""
+    found = []
     if partitions < spec.partitions:
-        lines.append(f"topic {spec.name} has {partitions} partitions, wanted are {spec.partitions}")
+        found.append(Difference(spec.name, "partitions", str(partitions), str(spec.partitions)))
     if replication < wanted_replication:
-        lines.append(f"topic {spec.name} has replication {replication}, wanted is {wanted_replication}")
+        found.append(Difference(spec.name, "replication", str(replication), str(wanted_replication)))
     for name, wanted in spec.settings.items():
         if (actual := settings.get(name)) != wanted:
-            lines.append(f"topic {spec.name} has {name}={actual}, wanted is {wanted}")
-    return lines
+            found.append(Difference(spec.name, name, actual, wanted))
+    return found
 
 
 def topic_ids(kafka: KafkaSettings, names: Collection[str], *, timeout_s: float = 10) -> dict[str, str | None]:
@@ -194,9 +241,29 @@ class TopicIds:
         return _topic_ids(self._client, self._kafka, names, timeout_s)
 
 
-def _topic_ids(
-    client: AdminClient, kafka: KafkaSettings, names: Collection[str], timeout_s: float
-) -> dict[str, str | None]:
+class _Admin(AdminClient):
+    """Knows why no broker answers: of a refused password or certificate, librdkafka's calls only say that time is over.
+
+    What was said waits in librdkafka until it is fetched here; asking now and then keeps it short.
+    """
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._said = deque[KafkaError](maxlen=8)
+        super().__init__({**librdkafka_options(kafka), "error_cb": self._said.append})
+
+    def forget(self) -> None:
+        """What was said up to now is no reason for what comes."""
+        self.poll(0)
+        self._said.clear()
+
+    def why(self) -> str:
+        """What was said last; empty if nothing was."""
+        self.poll(0)
+        reasons = [error.str() for error in self._said if error.code() != KafkaError._ALL_BROKERS_DOWN]
+        return reasons[-1] if reasons else ""
+
+
+def _topic_ids(client: _Admin, kafka: KafkaSettings, names: Collection[str], timeout_s: float) -> dict[str, str | None]:
     ids: dict[str, str | None] = dict.fromkeys(names)
     _, _, administered = _metadata(client, kafka, timeout_s)
     if not administered or not names:
@@ -209,22 +276,21 @@ def _topic_ids(
                 if _code(error) != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
     except (KafkaException, FutureTimeoutError) as error:
-        raise _no_answer(kafka, "describing topics", timeout_s) from error
+        raise _no_answer(client, kafka, "describing topics", timeout_s) from error
     return ids
 
 
-def _client(kafka: KafkaSettings) -> AdminClient:
-    return AdminClient(librdkafka_options(kafka))
+def _client(kafka: KafkaSettings) -> _Admin:
+    return _Admin(kafka)
 
 
-def _metadata(
-    client: AdminClient, kafka: KafkaSettings, timeout_s: float
-) -> tuple[dict[str, tuple[int, int]], int, bool]:
+def _metadata(client: _Admin, kafka: KafkaSettings, timeout_s: float) -> tuple[dict[str, tuple[int, int]], int, bool]:
     """Name to (partitions, replication); the number of brokers; whether one of them is the controller."""
+    client.forget()
     try:
         metadata = client.list_topics(timeout=timeout_s)
     except KafkaException as error:
-        raise _no_answer(kafka, "asking for the topics", timeout_s) from error
+        raise _no_answer(client, kafka, "asking for the topics", timeout_s) from error
     existing = {
         name: (len(topic.partitions), min((len(p.replicas) for p in topic.partitions.values()), default=0))
         for name, topic in metadata.topics.items()
@@ -232,7 +298,7 @@ def _metadata(
     return existing, len(metadata.brokers), metadata.controller_id in metadata.brokers
 
 
-def _wait_known(client: AdminClient, kafka: KafkaSettings, names: list[str], timeout_s: float) -> None:
+def _wait_known(client: _Admin, kafka: KafkaSettings, names: list[str], timeout_s: float) -> None:
     """The controller confirms a topic a moment before the brokers know it; who asks in between finds none."""
     deadline = time.monotonic() + timeout_s
     while names:
@@ -240,7 +306,7 @@ def _wait_known(client: AdminClient, kafka: KafkaSettings, names: list[str], tim
         if all(existing.get(name, (0, 0))[0] for name in names):
             return
         if time.monotonic() > deadline:
-            raise _no_answer(kafka, "waiting for the new topics", timeout_s)
+            raise _no_answer(client, kafka, "waiting for the new topics", timeout_s)
         time.sleep(0.05)
 
 
@@ -256,5 +322,9 @@ def _text(error: KafkaException) -> str:
     return str(error.args[0].str())
 
 
-def _no_answer(kafka: KafkaSettings, doing: str, timeout_s: float) -> BrokerUnavailable:
-    return BrokerUnavailable(f"Kafka at {kafka.bootstrap_servers} gave no good answer within {timeout_s:g} s ({doing})")
+def _no_answer(client: _Admin, kafka: KafkaSettings, doing: str, timeout_s: float) -> BrokerUnavailable:
+    why = client.why()
+    return BrokerUnavailable(
+        f"Kafka at {kafka.bootstrap_servers} gave no good answer within {timeout_s:g} s ({doing})"
+        + (f": {why}" if why else "")
+    )

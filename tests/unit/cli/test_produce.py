@@ -4,6 +4,7 @@ import click
 import pytest
 
 from tidings.cli.produce import check_all, split_records
+from tidings.contract.record import decode_signal
 
 RECORD = b'{"receivers":["a"],"type":"t","data":1}'
 
@@ -35,6 +36,13 @@ def test_each_fault_is_named_with_its_line() -> None:
     assert "line 4: not_json" in refused.value.message
     assert "line 7: type_reserved" in refused.value.message
     assert "line 1" not in refused.value.message
+
+
+def test_orders_pass_where_readers_take_signals() -> None:
+    order = RECORD.replace(b'"t"', b'"$t"')
+    check_all([(1, order)], decode_signal)
+    with pytest.raises(click.ClickException, match=r"line 2: not_json"):
+        check_all([(1, order), (2, b"{")], decode_signal)
 
 
 def test_many_faults_are_cut_short() -> None:

@@ -30,7 +30,7 @@ def test_take_gives_what_fits_but_at_least_one() -> None:
     assert waiting.bytes == 0
 
 
-@pytest.mark.limit("max_unsent_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_UNSENT_BYTES")
 def test_one_byte_over_the_limit_is_too_slow_and_the_transports_bytes_count() -> None:
     waiting = backlog(limit_bytes=100)
     assert waiting.push(b"x" * 60, 40) is Verdict.KEEP
@@ -38,8 +38,8 @@ def test_one_byte_over_the_limit_is_too_slow_and_the_transports_bytes_count() ->
     assert backlog(limit_bytes=0).push(b"x" * 1000, 0) is Verdict.KEEP
 
 
-@pytest.mark.limit("slow_unsent_bytes")
-@pytest.mark.limit("slow_after_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_SLOW_UNSENT_BYTES")
+@pytest.mark.limit("TIDINGS_GATEWAY_SLOW_AFTER_S")
 def test_over_the_lower_limit_only_standing_still_is_too_slow() -> None:
     waiting = backlog(slow_bytes=50, slow_after_s=5.0)
     waiting.push(b"x" * 41, 10)

@@ -4,8 +4,10 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -82,11 +84,19 @@ def test_an_event_stream_is_welcomed_and_told_when_to_retry() -> None:
     alice = party.connect("alice", "/sse")
     party.deliver(LogEntry(10, record(["alice"])))
     body = unchunked(alice.sent)
-    assert body.startswith(b"retry: 2000\n\n")
+    assert re.match(rb"retry: [1-4]\d\d\d\n\n", body)
     (welcome, no_id), (data, event_id) = parse_sse(body)
     assert json.loads(welcome)["type"] == "$welcome"
     assert no_id is None
     assert (data, event_id) == ('{"type":"t","data":1}', "log1.b.14")
+
+
+def test_event_streams_are_told_different_times_to_come_back_after() -> None:
+    party = Party()
+    told = [int(unchunked(party.connect("alice", "/sse").sent)[7:11]) for _ in range(100)]
+    assert 1_000 <= min(told) < 1_100
+    assert 3_900 < max(told) <= 4_000
+    assert max(b - a for a, b in pairwise(sorted(told))) < 100, "spread evenly"
 
 
 def test_a_cursor_that_can_not_be_honoured_is_answered_with_resync_after_the_welcome() -> None:
@@ -119,7 +129,7 @@ def test_frames_sent_with_the_request_are_read() -> None:
     assert server_frames(alice.sent.partition(b"\r\n\r\n")[2]) == [(PONG, b"hi", False)]
 
 
-@pytest.mark.limit("max_header_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_HEADER_BYTES")
 def test_a_head_over_the_limit_is_431_whether_it_ends_or_not() -> None:
     for rest in (b"", b"\r\n\r\n"):
         party = Party(header_bytes=1_000)
@@ -133,7 +143,7 @@ def test_a_head_over_the_limit_is_431_whether_it_ends_or_not() -> None:
     assert within.sent == b""
 
 
-@pytest.mark.limit("handshake_timeout_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_HANDSHAKE_TIMEOUT_S")
 def test_a_handshake_that_takes_too_long_is_408_then_cut() -> None:
     party = Party(handshake_timeout_s=5.0)
     alice = party.dial()
@@ -234,8 +244,8 @@ def test_what_an_event_streams_client_sends_is_ignored() -> None:
     assert len(party.node.registry) == 1
 
 
-@pytest.mark.limit("max_client_frames_per_s")
-@pytest.mark.limit("max_client_frames_burst")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_FRAMES_PER_S")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_FRAMES_BURST")
 def test_too_many_frames_are_1008() -> None:
     party = Party(frames_per_s=2.0, frames_burst=5)
     alice = party.connect()
@@ -250,7 +260,56 @@ def test_too_many_frames_are_1008() -> None:
     assert party.count("tidings_gateway_closes_total", code="1008") == 1
 
 
-@pytest.mark.limit("max_client_message_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
+def test_an_event_streams_client_that_goes_on_sending_is_1008() -> None:
+    party = Party(message_bytes=1_000)
+    alice = party.connect("alice", "/sse")
+    alice.connection.data_received(b"x" * 1_000)
+    assert len(party.node.registry) == 1
+    alice.connection.data_received(b"x")
+    data, _ = parse_sse(unchunked(alice.sent))[-1]
+    assert json.loads(data) == {"type": "$close", "data": {"code": 1008}}
+    assert len(party.node.registry) == 0
+
+
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_FRAMES_PER_S")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_FRAMES_BURST")
+def test_fragments_are_frames_too() -> None:
+    party = Party(frames_per_s=2.0, frames_burst=5)
+    alice = party.connect()
+    send(alice, client_frame(TEXT, b"x", fin=False), *[client_frame(0, b"y", fin=False)] * 4)
+    assert alice.sent == b""
+    party.advance(0.5)
+    send(alice, client_frame(0, b"z", fin=False))
+    assert alice.sent == b""
+    send(alice, client_frame(0, b"z"))
+    assert close_code(alice) == 1008
+    assert party.count("tidings_gateway_client_frames_total", kind="text") == 0
+
+
+def test_a_bug_of_ours_ends_that_connection_with_1011_and_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    party = Party()
+    alice, bob, carol = party.connect("alice"), party.connect("bob"), party.connect("carol")
+
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tidings.gateway.connection.Connection._on_client_event", broken)
+        send(alice, client_frame(PING))
+    assert close_code(alice) == 1011
+    alice.lose()
+    assert party.count("tidings_gateway_closes_total", code="1011") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr("tidings.gateway.connection.Session.on_due", broken)
+        party.advance(25.0)
+    assert close_code(bob) == 1011
+    party.deliver(LogEntry(10, record(["carol"])))
+    assert len(party.node.registry) == 0, "all had the same bug"
+    assert close_code(carol) == 1011
+
+
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
 def test_a_message_over_the_limit_is_1009() -> None:
     party = Party(message_bytes=1_000)
     alice = party.connect()
@@ -357,7 +416,7 @@ def test_pings_come_every_interval_and_pongs_keep_it_open() -> None:
     assert len(party.node.registry) == 1
 
 
-@pytest.mark.limit("idle_timeout_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_IDLE_TIMEOUT_S")
 def test_a_silent_client_is_closed_with_4011() -> None:
     party = Party(ping_interval_s=10.0, idle_timeout_s=30.0)
     alice = party.connect()
@@ -509,7 +568,7 @@ def test_frames_of_its_own_wait_behind_what_waits_already() -> None:
 def test_a_backlog_of_any_length_leaves_in_one_go_when_the_socket_takes_it(
     monkeypatch: pytest.MonkeyPatch, pauses_first: bool
 ) -> None:
-    monkeypatch.setattr("tidings.gateway.connection._REFILL_BYTES", 1)
+    monkeypatch.setattr("tidings.gateway.outlet._REFILL_BYTES", 1)
     party = Party()
     alice = party.connect()
     alice.room = 0
@@ -529,7 +588,7 @@ def test_one_write_per_batch() -> None:
     assert alice.writes == before + 1
 
 
-@pytest.mark.limit("max_unsent_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_UNSENT_BYTES")
 def test_more_unsent_than_the_limit_is_4008_and_the_rest_is_dropped() -> None:
     party = Party(unsent_bytes=100_000)
     alice, bob = party.connect(), party.connect("bob")
@@ -549,8 +608,8 @@ def test_more_unsent_than_the_limit_is_4008_and_the_rest_is_dropped() -> None:
     assert party.count("tidings_gateway_closes_total", code="4008") == 1
 
 
-@pytest.mark.limit("slow_unsent_bytes")
-@pytest.mark.limit("slow_after_s")
+@pytest.mark.limit("TIDINGS_GATEWAY_SLOW_UNSENT_BYTES")
+@pytest.mark.limit("TIDINGS_GATEWAY_SLOW_AFTER_S")
 def test_no_progress_over_the_lower_limit_is_4008() -> None:
     party = Party(slow_unsent_bytes=50_000, slow_after_s=5.0)
     alice = party.connect()

@@ -24,6 +24,12 @@ def test_an_event_id_comes_back_as_it_went() -> None:
     assert parse_event_id("tag.11.0.ff") == ("tag", {0: 17, 1: 0, 2: 255})
 
 
+def test_without_partitions_an_event_id_names_no_place_to_resume_from() -> None:
+    assert format_event_id("tag", {}) == "tag."
+    with pytest.raises(InvalidCursor):
+        parse_event_id("tag.")
+
+
 def test_64_partitions_fit_into_a_url() -> None:
     assert len(format_cursor(dict.fromkeys(range(64), 10**12))) < 2_000
 

@@ -10,7 +10,7 @@ from tests.gateway_fakes import request
 from tidings.errors import InvalidToken, TokenExpired, UnknownKey
 from tidings.gateway.frames import Encoding
 from tidings.gateway.handshake import Accepted, Gatekeeper, Policy, parse_request
-from tidings.gateway.refusals import Refused, refusal
+from tidings.gateway.refusals import Origin, Refused, refusal
 from tidings.tokens import Claims
 
 NOW = 1_000.0
@@ -241,7 +241,7 @@ def test_what_is_no_request_is_400(head: bytes) -> None:
     assert (caught.value.status, caught.value.error) == (400, "bad_request")
 
 
-@pytest.mark.limit("max_header_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_HEADER_BYTES")
 def test_a_line_or_a_number_of_headers_that_is_too_big_is_431() -> None:
     for head in (
         request("/ws?" + "x" * 9_000),
@@ -301,6 +301,23 @@ def test_a_list_opens_the_origin_and_the_same_host_stays_allowed() -> None:
     assert decide(request("/ws", "Origin: https://gateway.test"), policy).user == "alice"
     assert refused(request("/ws", "Origin: https://app.test:8443"), policy).status == 403
     assert decide(request("/ws", "Origin: null"), Policy(origins=frozenset({"*"}))).user == "alice"
+
+
+def test_where_every_page_may_connect_cookies_count_only_for_those_that_are_trusted() -> None:
+    cookie = "Cookie: tidings_token=alice"
+    everywhere = Policy(origins=frozenset({"*", "https://app.test"}))
+    for path, head in (("/ws", request), ("/sse", without_upgrade)):
+        stranger = refused(head(path, "Origin: https://evil.test", cookie, token=None), everywhere)
+        assert (stranger.status, stranger.error) == (401, "invalid_token")
+        for page in ("https://app.test", "https://gateway.test"):
+            assert decide(head(path, f"Origin: {page}", cookie, token=None), everywhere).user == "alice"
+        assert decide(head(path, cookie, token=None), everywhere).user == "alice", "no browser"
+        shown = decide(head(f"{path}?token=alice", "Origin: https://evil.test", cookie, token=None), everywhere)
+        assert b"Allow-Credentials" not in shown.response
+    ours = decide(without_upgrade("/sse", "Origin: https://app.test"), everywhere)
+    assert b"Access-Control-Allow-Credentials: true\r\n" in ours.response
+    other = decide(without_upgrade("/sse", "Origin: https://evil.test"), everywhere)
+    assert b"Access-Control-Allow-Origin: https://evil.test\r\n" in other.response
 
 
 def test_without_an_origin_it_is_no_browser() -> None:
@@ -419,7 +436,7 @@ def test_a_preflight_is_answered_without_a_token() -> None:
     head = without_upgrade("/sse", "Origin: https://gateway.test", token=None).replace(b"GET", b"OPTIONS", 1)
     preflight = refused(head)
     assert preflight.status == HTTPStatus.NO_CONTENT
-    raw = refusal(preflight, "https://gateway.test")
+    raw = refusal(preflight, Origin("https://gateway.test", trusted=True))
     assert raw.startswith(b"HTTP/1.1 204 No Content\r\n")
     assert raw.endswith(b"\r\n\r\n")
     assert b"Access-Control-Allow-Methods: GET\r\n" in raw

@@ -59,6 +59,37 @@ def test_counts_per_address_and_protocol_follow() -> None:
     assert registry.protocols() == {"v1": 1, "sse": 0}
 
 
+def test_a_held_connection_counts_but_no_record_is_routed_to_it() -> None:
+    registry: Registry[Member] = Registry()
+    member = Member("alice")
+    assert registry.add(member, held=True)
+    assert not any(registry.audiences)
+    assert (registry.held, len(registry), registry.connections_of("alice")) == (1, 1, (member,))
+    registry.release(member)
+    assert registry.audiences[member.encoding] == {"alice": (member,)}
+    assert registry.held == 0
+    registry.hold(member)
+    assert not any(registry.audiences)
+    assert registry.held == 1
+    assert registry.remove(member)
+    assert (registry.held, len(registry)) == (0, 0)
+
+
+def test_to_hold_or_release_a_connection_again_or_after_it_left_changes_nothing() -> None:
+    registry: Registry[Member] = Registry()
+    member = Member("alice")
+    registry.hold(member)
+    registry.release(member)
+    assert list(registry) == []
+    registry.add(member)
+    registry.release(member)
+    assert list(registry) == [member]
+    registry.hold(member)
+    registry.hold(member)
+    assert list(registry) == [member]
+    assert registry.held == 1
+
+
 def test_connected_receivers_are_found_each_once() -> None:
     registry: Registry[Member] = Registry()
     registry.add(Member("alice"))

@@ -176,7 +176,7 @@ def test_a_violation_shows_before_the_payload_came() -> None:
     assert violation(client_frame(3, b"x" * 500)[:3]).reason == "unknown opcode"
 
 
-@pytest.mark.limit("max_client_message_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
 def test_a_message_over_the_limit_is_1009_as_soon_as_its_header_shows_it() -> None:
     assert ClientFrames(100).feed(client_frame(TEXT, b"x" * 100)) == [(TEXT, b"x" * 100)]
     assert violation(client_frame(TEXT, b"x" * 101)[:2], limit=100).code == CloseCode.TOO_BIG
@@ -185,12 +185,22 @@ def test_a_message_over_the_limit_is_1009_as_soon_as_its_header_shows_it() -> No
     assert violation(huge, limit=100).code == CloseCode.TOO_BIG
 
 
-@pytest.mark.limit("max_client_message_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
 def test_fragments_count_together_and_empty_ones_count_too() -> None:
     parts = [client_frame(TEXT, b"x" * 60, fin=False), client_frame(0, b"x" * 41)]
     assert violation(*parts, limit=100).code == CloseCode.TOO_BIG
     flood = [client_frame(TEXT, fin=False)] + [client_frame(0, fin=False)] * 102
     assert violation(*flood, limit=100).code == CloseCode.TOO_BIG
+
+
+def test_frames_beyond_those_allowed_are_not_looked_into() -> None:
+    frames = ClientFrames(1000)
+    three = client_frame(TEXT, b"a", fin=False) + client_frame(0, b"b") + client_frame(PING)
+    assert frames.feed(three, 3) == [(TEXT, b"ab"), (PING, b"")]
+    assert frames.taken == 3
+    with pytest.raises(ProtocolViolation) as caught:
+        frames.feed(client_frame(PONG, b"good") + client_frame(TEXT, b"\xff"), 1)
+    assert (caught.value.code, caught.value.events) == (CloseCode.POLICY, [(PONG, b"good")])
 
 
 def test_half_a_frame_is_held_and_no_more_than_that() -> None:
@@ -224,7 +234,7 @@ def test_compression_that_was_not_negotiated_or_is_out_of_place_is_1002() -> Non
     assert violation(client_frame(TEXT, body, rsv=6), inflate=True).reason == "reserved bits are set"
 
 
-@pytest.mark.limit("max_client_message_bytes")
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_CLIENT_MESSAGE_BYTES")
 def test_a_message_that_inflates_over_the_limit_is_1009_without_being_inflated() -> None:
     bomb = deflated(b"x" * 10_000_000)
     assert violation(client_frame(TEXT, bomb, rsv=4), limit=20_000, inflate=True).code == CloseCode.TOO_BIG

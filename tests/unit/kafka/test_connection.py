@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from tests.integration.test_handshake import self_signed
 from tidings.config import KafkaSettings
 from tidings.kafka.connection import aiokafka_options, librdkafka_options
 
@@ -31,9 +32,8 @@ def test_sasl_over_tls(tmp_path: Path) -> None:
 
 
 def test_certificate_files_are_named_to_librdkafka(tmp_path: Path) -> None:
-    files = {name: tmp_path / name for name in ("ca", "cert", "key")}
-    for file in files.values():
-        file.touch()
+    certificate, key = self_signed(tmp_path)
+    files = {"ca": certificate, "cert": certificate, "key": key}
     kafka = KafkaSettings(
         security_protocol="SSL",
         security_ca_file=files["ca"],

@@ -48,4 +48,5 @@ def test_differences_are_said_in_words(
     partitions: int, replication: int, changed: dict[str, str], lines: list[str]
 ) -> None:
     (spec,) = specs(TopicSettings(), ["signals"])
-    assert differences(spec, partitions, replication, 3, {**spec.settings, **changed}) == lines
+    found = differences(spec, partitions, replication, 3, {**spec.settings, **changed})
+    assert [str(one) for one in found] == lines

@@ -1,7 +1,9 @@
 """Latencies in buckets of 10 µs: what the load client counts and every quantile of the report is read from."""
 
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Final
 
 __all__ = ["BUCKETS", "BUCKET_NS", "bucket_of", "new_buckets", "nonzero", "quantile_ms"]
@@ -43,9 +45,6 @@ def quantile_ms(counts: Mapping[int, int], q: float) -> float:
         return 0.0
     # The smallest rank that covers the share; the epsilon keeps 0.99 * 100 from becoming rank 100.
     wanted = max(1, -int(-(q * total - 1e-9) // 1))
-    seen = 0
-    for bucket in sorted(counts):
-        seen += counts[bucket]
-        if seen >= wanted:
-            break
-    return (bucket + 1) * BUCKET_NS / 1e6
+    buckets = sorted(counts)
+    seen = list(accumulate(counts[bucket] for bucket in buckets))
+    return (buckets[bisect_left(seen, wanted)] + 1) * BUCKET_NS / 1e6
