@@ -36,6 +36,13 @@ def test_all_that_was_missed_comes_and_then_it_has_met_the_node() -> None:
     assert list(replay.missed(window, node, NOBODY_OLDER, PLENTY)) == []
 
 
+def test_behind_the_last_record_there_is_nothing_to_search() -> None:
+    window = window_of({0: (0, 3)})
+    replay = Replay("alice", {0: 5}, 0)
+    assert list(replay.missed(window, {0: 10}, NOBODY_OLDER, PLENTY)) == []
+    assert replay.met({0: 10})
+
+
 def test_a_partition_that_the_cursor_does_not_name_counts_from_0() -> None:
     replay = Replay("alice", {0: 9}, 0)
     found = list(replay.missed(window_of({0: (0, 9), 1: (0, 4)}), {0: 9, 1: 4}, NOBODY_OLDER, PLENTY))

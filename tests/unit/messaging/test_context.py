@@ -19,7 +19,7 @@ from tidings.messaging.context import (
 )
 from tidings.messaging.domain.entry import Newest
 from tidings.messaging.domain.limits import MAX_CLIENT_MESSAGE_ID_CHARS, MAX_SECRET_CHARS, MAX_TEXT_CHARS
-from tidings.messaging.domain.model import Chat, Kind, Member, Message, Update, UpdateType, User
+from tidings.messaging.domain.model import Attachment, Chat, Kind, Member, Message, Update, UpdateType, User
 from tidings.messaging.wire import Wire, chat_created, update_data
 
 CHAT = UUID("b4c3f591-ef52-4b85-a04e-cf61ee243449")
@@ -186,3 +186,36 @@ def test_names_that_most_ask_for_are_told_where_not_all_have_room() -> None:
     assert "501" in missed["names"]
     assert 1 < len(missed["names"]) < 100
     assert missed["receivers"]["u400"] == {"missed": 601, "first_missed_no": 401}
+
+
+def test_who_has_hidden_the_last_message_is_told_that_in_place_of_its_status() -> None:
+    shown = msgspec.structs.replace(chat(), last_message_no=3)
+    listed = listed_context(shown, ["ann", "ben"], Newest(message=message(), hidden_from=frozenset({"ben"})))
+    assert listed["receivers"]["ben"] == {"missed": 3, "last_hidden": True}
+    assert "status" in listed["receivers"]["ann"]
+
+
+def test_where_nobody_has_written_there_is_no_last_message_and_no_status() -> None:
+    assert listed_context(chat(), ["ann"], Newest()) == {"last_message": None, "receivers": {"ann": {"missed": 0}}}
+
+
+def test_a_secret_chat_shows_no_last_message() -> None:
+    assert "last_message" not in listed_context(chat(Kind.SECRET_GROUP), ["ann"], Newest(message=message()))
+
+
+def test_files_are_told_with_all_that_a_frame_shows_of_them() -> None:
+    file = Attachment(
+        number=5, file_id=CHAT, file_name="a.png", mime_type="image/png", file_size=7, file_url="u", created_at=AT
+    )
+    assert message_context(message(attachments=(file,)), readers=None)["attachments"] == [
+        {
+            "number": 5,
+            "file_id": str(CHAT),
+            "file_name": "a.png",
+            "mime_type": "image/png",
+            "file_size": 7,
+            "file_url": "u",
+            "created_us": AT_US,
+            "meta": {},
+        }
+    ]
