@@ -342,9 +342,9 @@ class Connection(Outlet):
         return frames
 
     def _forget(self) -> None:
+        self._stop_writing()
         node = self._node
         node.registry.remove(self)
         node.resumes.forget(self)
         self.held = False
         self.replay = None
-        self._stop_writing()

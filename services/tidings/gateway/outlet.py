@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from os import write, writev
+from socket import SocketType
 from typing import TYPE_CHECKING, Final
 
 from tidings.gateway.backlog import Backlog, Verdict
@@ -19,7 +19,6 @@ _REFILL_BYTES: Final = 262_144
 """Given to the transport at once when a socket takes more again."""
 _PATIENCE_S: Final = 0.25
 _PATIENCE_BYTES: Final = 4 * 1024 * 1024
-_NO_DESCRIPTOR: Final = -1
 
 
 class Outlet(asyncio.Protocol, ABC):
@@ -34,12 +33,12 @@ class Outlet(asyncio.Protocol, ABC):
         held: Nothing is routed to it: its place in the log is not the node's.
     """
 
-    __slots__ = ("_backlog", "_fd", "_node", "_transport", "encoding", "held", "inbox", "is_open")
+    __slots__ = ("_backlog", "_node", "_socket", "_transport", "encoding", "held", "inbox", "is_open")
 
     def __init__(self, node: "Node", transport: asyncio.Transport, encoding: Encoding) -> None:
         self._node = node
         self._transport = transport
-        self._fd = _descriptor(transport)
+        self._socket = _socket_of(transport)
         self._backlog: Backlog | None = None
         self.inbox: list[bytes] = []
         self.encoding = int(encoding)
@@ -82,9 +81,9 @@ class Outlet(asyncio.Protocol, ABC):
                 self._hold_back_if_slow()
             return
         taken = 0
-        if self._fd >= 0:
+        if self._socket is not None:
             try:
-                taken = write(self._fd, frame)
+                taken = self._socket.send(frame)
             except OSError:  # full or broken: the transport finds out which
                 taken = 0
         if taken != len(frame):
@@ -103,9 +102,9 @@ class Outlet(asyncio.Protocol, ABC):
                 self._hold_back_if_slow()
         elif inbox:
             taken = 0
-            if self._fd >= 0:
+            if self._socket is not None:
                 try:
-                    taken = writev(self._fd, inbox)
+                    taken = self._socket.sendmsg(inbox)
                 except OSError:
                     taken = 0
             if taken != sum(map(len, inbox)):
@@ -184,7 +183,7 @@ class Outlet(asyncio.Protocol, ABC):
 
     def _stop_writing(self) -> None:
         """Drop what waits; from now on only the transport is written to, with what ends the connection."""
-        self._fd = _NO_DESCRIPTOR  # once the transport is closed the number may be another socket's
+        self._socket = None  # once the transport is closed the number may be another socket's
         self._node.blocked.discard(self)
         self._drop_backlog("gone")
         self.inbox.clear()
@@ -197,7 +196,18 @@ class Outlet(asyncio.Protocol, ABC):
             self._backlog = None
 
 
-def _descriptor(transport: asyncio.Transport) -> int:
-    """Where frames may be written past the transport: half a microsecond less each (decision 0004). Not under TLS."""
-    sock = transport.get_extra_info("socket")
-    return _NO_DESCRIPTOR if sock is None or transport.get_extra_info("ssl_object") is not None else int(sock.fileno())
+class _Borrowed(SocketType):
+    """A socket whose descriptor is its transport's, and is not closed with it."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        self.detach()
+
+
+def _socket_of(transport: asyncio.Transport) -> SocketType | None:
+    """To write past the transport, which costs less (decision 0004). Not under TLS."""
+    theirs = transport.get_extra_info("socket")
+    if theirs is None or transport.get_extra_info("ssl_object") is not None:
+        return None
+    return _Borrowed(fileno=theirs.fileno())

@@ -5,7 +5,7 @@ from typing import Final
 
 __all__ = ["BUSY_SHARE", "EASY_S", "EASY_SHARE", "Pacer"]
 
-EASY_S: Final = 0.002
+EASY_S: Final = 0.00125
 """A round costs about 0.1 ms of CPU whatever it brings: on average even a node at ease asks no more often than this."""
 
 CREDIT_S: Final = 0.05
@@ -14,7 +14,7 @@ CREDIT_S: Final = 0.05
 BUSY_SHARE: Final = 0.42
 """A node that spends more of its time than this on records is busy: it takes the longest pause."""
 
-EASY_SHARE: Final = 0.32
+EASY_SHARE: Final = 0.25
 """It is at ease again below this. Well under `BUSY_SHARE`, because a longer pause makes the same records cheaper."""
 
 _MEMORY_S: Final = 0.5

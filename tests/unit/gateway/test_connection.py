@@ -1,10 +1,11 @@
 """One client's socket, with a transport and a clock that do as they are told."""
 
 import contextlib
-import fcntl
+import gc
 import json
 import os
 import re
+import socket
 import zlib
 from collections.abc import Iterator
 from itertools import pairwise
@@ -472,76 +473,83 @@ def test_what_a_socket_does_not_take_waits_in_order_and_nothing_is_lost_or_repea
     assert server_frames(alice.sent)[-1].json == {"type": "t", "data": 1}
 
 
-class Pipe:
-    """A kernel that takes a page, in the place of a socket."""
+class Kernel:
+    """What takes a few pages of frames and then no more: a socket whose other end reads only when it is told to."""
 
     def __init__(self) -> None:
-        self._read, self._write = os.pipe2(os.O_NONBLOCK)
-        fcntl.fcntl(self._write, fcntl.F_SETPIPE_SZ, 4096)
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        self._ours.setblocking(False)
+        self._theirs.setblocking(False)
 
     def fileno(self) -> int:
-        return self._write
+        return self._ours.fileno()
 
     def drain(self) -> bytes:
-        try:
-            return os.read(self._read, 1 << 20)
-        except BlockingIOError:
-            return b""
+        taken = b""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                taken += self._theirs.recv(1 << 20)
+        return taken
 
     def close(self) -> None:
-        for end in (self._read, self._write):
-            with contextlib.suppress(OSError):
-                os.close(end)
+        self._ours.close()
+        self._theirs.close()
 
 
 @pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    pipe = Pipe()
-    yield pipe
-    pipe.close()
+def kernel() -> Iterator[Kernel]:
+    kernel = Kernel()
+    yield kernel
+    kernel.close()
 
 
 @pytest.mark.parametrize(("at_once", "size"), [(1, 900), (1, 6_000), (2, 3_000), (7, 900)])
 def test_what_the_kernel_does_not_take_of_a_batch_follows_through_the_transport(
-    pipe: Pipe, at_once: int, size: int
+    kernel: Kernel, at_once: int, size: int
 ) -> None:
     party = Party()
-    alice = party.connect(socket=pipe)
+    alice = party.connect(socket=kernel)
     for first in range(0, 42, at_once):
         party.deliver(*entries(42, size)[first : first + at_once])
-    taken = pipe.drain()
-    assert taken, "a page of it"
+    taken = kernel.drain()
+    assert taken, "some of it"
     assert [frame.json["data"][:6] for frame in server_frames(taken + alice.sent)] == [f"{n:06d}" for n in range(42)]
 
 
-def test_frames_go_to_the_kernel_without_the_transport_while_it_takes_them(pipe: Pipe) -> None:
+def test_frames_go_to_the_kernel_without_the_transport_while_it_takes_them(kernel: Kernel) -> None:
     party = Party()
-    alice = party.connect(socket=pipe)
+    alice = party.connect(socket=kernel)
     writes = alice.writes
     party.deliver(*entries(1, 10))
     party.deliver(*entries(3, 10))
-    assert [frame.json["data"][:6] for frame in server_frames(pipe.drain())] == ["000000", "000000", "000001", "000002"]
+    assert [frame.json["data"][:6] for frame in server_frames(kernel.drain())] == [
+        "000000",
+        "000000",
+        "000001",
+        "000002",
+    ]
     assert alice.writes == writes
 
 
-def test_behind_what_waits_in_the_transport_nothing_is_written_past_it(pipe: Pipe) -> None:
+def test_behind_what_waits_in_the_transport_nothing_is_written_past_it(kernel: Kernel) -> None:
     party = Party()
-    alice = party.connect(socket=pipe)
+    alice = party.connect(socket=kernel)
     alice.room = 0
-    party.deliver(*entries(8, 900))
-    first = pipe.drain()
+    party.deliver(*entries(40, 900))
+    first = kernel.drain()
     party.deliver(*entries(1, 10))
     party.deliver(*entries(2, 10))
-    assert pipe.drain() == b""
+    assert kernel.drain() == b""
     alice.drain()
     numbers = [frame.json["data"][:6] for frame in server_frames(first + alice.sent)]
-    assert numbers == [f"{n:06d}" for n in (*range(8), 0, 0, 1)]
+    assert numbers == [f"{n:06d}" for n in (*range(40), 0, 0, 1)]
 
 
-def test_the_number_of_a_socket_that_may_be_closed_is_never_written_to(pipe: Pipe) -> None:
+def test_the_number_of_a_socket_that_may_be_closed_is_never_written_to(kernel: Kernel) -> None:
     for by_us in (True, False):
         party = Party()
-        alice = party.connect(socket=pipe)
+        alice = party.connect(socket=kernel)
         opened = alice.opened
         if by_us:
             opened.close(CloseCode.DISCONNECTED, "bye")
@@ -550,7 +558,20 @@ def test_the_number_of_a_socket_that_may_be_closed_is_never_written_to(pipe: Pip
         opened.send(b"for another")
         opened.inbox += [b"for", b"another"]
         opened.flush()
-        assert pipe.drain() == b""
+        assert kernel.drain() == b""
+
+
+def test_a_connection_leaves_the_closing_of_its_socket_to_the_transport(kernel: Kernel) -> None:
+    for by_us in (True, False):
+        party = Party()
+        alice = party.connect(socket=kernel)
+        if by_us:
+            alice.opened.close(CloseCode.DISCONNECTED, "bye")
+        else:
+            alice.lose()
+        del alice, party
+        gc.collect()
+        os.fstat(kernel.fileno())  # raises for a descriptor that was closed
 
 
 def test_frames_of_its_own_wait_behind_what_waits_already() -> None:

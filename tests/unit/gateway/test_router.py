@@ -110,6 +110,28 @@ def test_records_of_a_partition_arrive_in_the_order_of_the_log() -> None:
     assert payloads(alice) == [b'{"type":"t","data":%d}' % number for number in range(100)]
 
 
+def test_whoever_has_waited_longest_is_written_to_first_whatever_the_partition() -> None:
+    written: list[str] = []
+
+    class Watched(Member):
+        def flush(self) -> None:
+            written.append(self.user)
+            super().flush()
+
+    fleet = Fleet(*(Watched(user) for user in ("ann", "bob", "cem", "dan")))
+    routed = Routed()
+    for partition, entries in enumerate(
+        (
+            [LogEntry(0, record(["cem", "bob"]), timestamp=30), LogEntry(1, record(["ann"]), timestamp=40)],
+            [LogEntry(0, record(["bob"]), timestamp=10), LogEntry(1, record(["dan"]), timestamp=20)],
+        )
+    ):
+        fleet.router.begin(partition, 0, None)
+        fleet.router.route_modifications(TOPIC, partition, entries, 2, routed)
+    routed.write()
+    assert written == ["bob", "dan", "cem", "ann"]
+
+
 def test_a_frame_carries_its_partition_and_the_next_offset() -> None:
     alice = Member("alice", Encoding.V1)
     Fleet(alice).route(record(["alice"]), partition=3, first=41)

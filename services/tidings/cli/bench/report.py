@@ -113,6 +113,7 @@ def inside_rows(found: Sequence[Compared]) -> Rows:
 def write_rows(found: Sequence[Writes]) -> Rows:
     rows = [
         [
+            each.way,
             f"{each.connections:,}",
             str(each.frame_bytes),
             f"{each.median_us:.2f} ({min(each.cpu_us):.2f} to {max(each.cpu_us):.2f})",
@@ -121,7 +122,7 @@ def write_rows(found: Sequence[Writes]) -> Rows:
         ]
         for each in found
     ]
-    return ["Connections", "Bytes", "µs a write", "of it in the kernel", "Per CPU-s"], rows
+    return ["Way", "Connections", "Bytes", "µs a write", "of it in the kernel", "Per CPU-s"], rows
 
 
 def idle_rows(found: Sequence[Idle]) -> Rows:
@@ -245,8 +246,9 @@ def _tables(report: Report) -> list[tuple[str, Rows, str]]:
             "Nothing but writes",
             write_rows(report.writes),
             "A process that writes a frame to each connection in turn and does nothing else, on the same event loop as"
-            " the gateway. More per CPU-second than that has only who puts several frames into one write, and so keeps"
-            " the first of them waiting.",
+            " the gateway: by its transport, or past it with os.write, or with a socket's send as the gateway does. More"
+            " per CPU-second than that has only who puts several frames into one write, and so keeps the first of them"
+            " waiting.",
         ),
         ("Idle connections", idle_rows(report.idle), ""),
         ("Connects (gateway: RS256 token each)", connect_rows(report.connects), ""),

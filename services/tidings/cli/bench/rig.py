@@ -39,6 +39,8 @@ class Options:
     rounds: int = 5
     seconds: float = 8.0
     warm_up: float = 2.0
+    kafka_warm_up_s: float = 30.0
+    """Of load on the broker before the first round; a single round goes without."""
     written: tuple[int, int, int] = (1_000, 250, 200)
     """Connections, bytes of a frame, and how often each gets one in a round of the part about writes."""
     idle_connections: Sequence[int] = (5_000, 10_000)

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from tidings.cli.bench import machine
 from tidings.cli.bench.engines import build_native
@@ -22,6 +23,9 @@ from tidings.cli.bench.writes import measure_writes
 from tidings.kafka import ladder
 
 __all__ = ["run"]
+
+_KAFKA_WARM_UP: Final = Shape(100, 2, 2_000)
+"""Many requests to the broker, and next to nothing for the target to do."""
 
 
 class _Parts(Rig):
@@ -46,8 +50,7 @@ class _Parts(Rig):
     def shapes(self, report: Report) -> None:
         """All shapes; the order of the targets turns with each round, so that none always runs second."""
         if self.options.rounds > 1:  # a single round is a try
-            self.say("warming up Kafka")
-            self.round("baseline", self.options.shapes[0], min(3.0, self.options.seconds))
+            self.warm_up_kafka()
         for shape in self.options.shapes:
             rounds: dict[str, list[Round]] = {name: [] for name in self.options.targets}
             for number in range(self.options.rounds):
@@ -61,17 +64,21 @@ class _Parts(Rig):
                     )
             report.shapes.append(compare(shape.name, rounds))
 
+    def warm_up_kafka(self) -> None:
+        """Let the broker's JVM compile what the rounds will use: before that it takes a core from the first of them."""
+        self.say("warming up Kafka")
+        for name in self.options.targets:
+            self.round(name, _KAFKA_WARM_UP, self.options.kafka_warm_up_s / len(self.options.targets))
+
     def writes(self, report: Report) -> None:
         connections, frame_bytes, bursts = self.options.written
         self.say(f"nothing but writes to {connections:,} sockets")
-        report.writes.append(
-            measure_writes(
-                self.directory,
-                connections=connections,
-                frame_bytes=frame_bytes,
-                bursts=bursts,
-                rounds=self.options.rounds,
-            )
+        report.writes += measure_writes(
+            self.directory,
+            connections=connections,
+            frame_bytes=frame_bytes,
+            bursts=bursts,
+            rounds=self.options.rounds,
         )
 
     def idle(self, report: Report) -> None:
