@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from tidings.contract.parts import Part, split
 from tidings.contract.record import VALUE_TOO_BIG
 from tidings.errors import BrokerUnavailable, InvalidState, RecordTooBig
-from tidings.kafka.connection import telling_why
+from tidings.kafka.reachability import telling_why
 from tidings.uuid7 import RANDOM_BYTES, uuid7
 
 __all__ = ["Modifications"]

@@ -14,7 +14,7 @@ import uvloop
 from tests.chaos.conftest import BROKER_SETTINGS
 from tests.chaos.schedule import Plan, run
 from tests.integration.processes import ROOT
-from tidings.kafka import apache
+from tidings.kafka import apache_jars
 from tidings.kafka.apache import ApacheKafka
 
 
@@ -33,7 +33,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     plan = Plan(options.seconds, seed, options.rate, options.users, options.window_bytes)
-    os.environ.setdefault(apache.CACHE_VARIABLE, str(ROOT / ".cache"))
+    os.environ.setdefault(apache_jars.CACHE_VARIABLE, str(ROOT / ".cache"))
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = Path(tempfile.mkdtemp(prefix="tidings-chaos-"))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import *  # noqa: F403 - fixtures are found by name
 from tests.integration.processes import ROOT
-from tidings.kafka import apache
+from tidings.kafka import apache_jars
 from tidings.kafka.apache import ApacheKafka
 
 BROKER_SETTINGS = {"min.insync.replicas": "2"}
@@ -24,8 +24,8 @@ def _many_files() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def _three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApacheKafka]:
-    os.environ.setdefault(apache.CACHE_VARIABLE, str(ROOT / ".cache"))
-    if missing := apache.find_tools():
+    os.environ.setdefault(apache_jars.CACHE_VARIABLE, str(ROOT / ".cache"))
+    if missing := apache_jars.find_tools():
         pytest.skip(f"no brokers of our own: {missing}")
     with ApacheKafka(tmp_path_factory.mktemp("chaos"), brokers=3, settings=BROKER_SETTINGS) as cluster:
         yield cluster

@@ -19,16 +19,17 @@ from tests.integration.clients import Topics
 from tests.integration.processes import ROOT, SECRET, GatewayFactory, environment, stop_all, topic_environment
 from tidings.config import TopicSettings
 from tidings.errors import BrokerUnavailable
-from tidings.kafka import apache, ladder
+from tidings.kafka import apache_jars, ladder
 from tidings.kafka import topics as kafka_topics
 from tidings.kafka.apache import ApacheKafka
 from tidings.kafka.ladder import Broker
+from tidings.ports import free_ports
 
 
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real Kafka, shared by all tests: the environment's, or one broker of Apache's. Never the embedded one."""
-    os.environ.setdefault(apache.CACHE_VARIABLE, str(ROOT / ".cache"))
+    os.environ.setdefault(apache_jars.CACHE_VARIABLE, str(ROOT / ".cache"))
     try:
         broker = ladder.start(tmp_path_factory.mktemp("kafka"), allow_embedded=False)
     except BrokerUnavailable as error:
@@ -40,8 +41,8 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @contextlib.contextmanager
 def own_cluster(folder: Path, *, brokers: int = 1) -> Iterator[ApacheKafka]:
     """Running brokers that a test may stop, kill, freeze and damage."""
-    os.environ.setdefault(apache.CACHE_VARIABLE, str(ROOT / ".cache"))
-    if missing := apache.find_tools():
+    os.environ.setdefault(apache_jars.CACHE_VARIABLE, str(ROOT / ".cache"))
+    if missing := apache_jars.find_tools():
         pytest.skip(f"no broker of our own: {missing}")
     with ApacheKafka(folder / "kafka", brokers=brokers) as cluster:
         yield cluster
@@ -50,8 +51,8 @@ def own_cluster(folder: Path, *, brokers: int = 1) -> Iterator[ApacheKafka]:
 @pytest.fixture
 def kafka_factory(tmp_path: Path) -> Iterator[Callable[..., ApacheKafka]]:
     """Makes running brokers of the test's own: `kafka_factory(brokers=3, settings={...})`; killed afterwards."""
-    os.environ.setdefault(apache.CACHE_VARIABLE, str(ROOT / ".cache"))
-    if missing := apache.find_tools():
+    os.environ.setdefault(apache_jars.CACHE_VARIABLE, str(ROOT / ".cache"))
+    if missing := apache_jars.find_tools():
         pytest.skip(f"no broker of our own: {missing}")
     with contextlib.ExitStack() as stack:
 
@@ -93,7 +94,7 @@ def topics(kafka: Broker, topic_settings: TopicSettings) -> TopicSettings:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Gives a port of the loopback address that nobody listens on."""
-    return lambda: apache.free_ports(1)[0]
+    return lambda: free_ports(1)[0]
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def gateway_environment(kafka: Broker, topics: TopicSettings) -> dict[str, str]:
     environ = environment(
         **kafka.environment(), **topic_environment(topics), TIDINGS_JWT_SECRET=SECRET, TIDINGS_LOG_FORMAT="json"
     )
-    del environ[apache.CACHE_VARIABLE]  # not for a gateway, which would warn
+    del environ[apache_jars.CACHE_VARIABLE]  # not for a gateway, which would warn
     return environ
 
 
@@ -128,7 +129,7 @@ def nodes(kafka: Broker, records: Topics, tmp_path_factory: pytest.TempPathFacto
     environ = environment(
         **kafka.environment(), **topic_environment(records.names), TIDINGS_JWT_SECRET=SECRET, TIDINGS_LOG_FORMAT="json"
     )
-    del environ[apache.CACHE_VARIABLE]
+    del environ[apache_jars.CACHE_VARIABLE]
     factory = GatewayFactory(environ, tmp_path_factory.mktemp("nodes"))
     yield factory
     stop_all(factory)

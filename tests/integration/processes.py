@@ -18,8 +18,9 @@ import pytest
 
 from tidings.children import spawn
 from tidings.config import TopicSettings
-from tidings.kafka import apache
-from tidings.kafka import topics as kafka_topics
+from tidings.kafka import apache_jars
+from tidings.kafka.topic_specs import ROLES
+from tidings.ports import free_ports
 
 __all__ = ["ROOT", "SECRET", "Gateway", "GatewayFactory", "environment", "stop_all", "topic_environment"]
 
@@ -31,10 +32,10 @@ SECRET = secrets.token_urlsafe(48)
 def environment(**changes: str) -> dict[str, str]:
     """Our own environment without any setting of Tidings but the place of the jars, and with `changes`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TIDINGS_")}
-    cache = os.environ.get(apache.CACHE_VARIABLE) or str(ROOT / ".cache")
+    cache = os.environ.get(apache_jars.CACHE_VARIABLE) or str(ROOT / ".cache")
     # Not installed is fine too: the tests run on the checkout.
     path = os.pathsep.join([str(ROOT / "services"), str(ROOT / "shared")])
-    return {**kept, apache.CACHE_VARIABLE: cache, "PYTHONPATH": path, **changes}
+    return {**kept, apache_jars.CACHE_VARIABLE: cache, "PYTHONPATH": path, **changes}
 
 
 @dataclass
@@ -145,7 +146,7 @@ class GatewayFactory:
         return gateway
 
     def _start(self, environ: Mapping[str, str] | None, settings: Mapping[str, object]) -> Gateway:
-        free = apache.free_ports(2)
+        free = free_ports(2)
         port, admin = settings.get("port", free[0]), settings.get("admin_port", free[1])
         number = len(self.started) + 1
         own = {
@@ -178,6 +179,6 @@ def stop_all(factory: GatewayFactory) -> None:
 
 def topic_environment(topics: TopicSettings) -> dict[str, str]:
     """The variables that give a process these topics."""
-    return {f"TIDINGS_{role.upper()}_TOPIC": getattr(topics, role) for role in kafka_topics.ROLES} | {
+    return {f"TIDINGS_{role.upper()}_TOPIC": getattr(topics, role) for role in ROLES} | {
         "TIDINGS_TOPIC_PARTITIONS": str(topics.partitions)
     }

@@ -45,6 +45,7 @@ from tidings.gateway.topic_check import check_topics
 from tidings.kafka import topics as kafka_topics
 from tidings.kafka.apache import ApacheKafka
 from tidings.kafka.ladder import Broker
+from tidings.kafka.topic_specs import specs
 
 pytestmark = pytest.mark.kafka
 
@@ -136,7 +137,7 @@ async def test_a_missing_topic_is_waited_for_and_named(cluster: ApacheKafka, tmp
 async def test_a_topic_with_other_settings_is_told_and_read_all_the_same(cluster: ApacheKafka, tmp_path: Path) -> None:
     with site(cluster, tmp_path, create=False) as own:
         # The same settings but one: the default of a topic that somebody made by hand.
-        (spec,) = kafka_topics.specs(own.topics, ["modifications"])
+        (spec,) = specs(own.topics, ["modifications"])
         settings = {**spec.settings, "message.timestamp.type": "CreateTime"}
         admin = AdminClient({"bootstrap.servers": cluster.bootstrap_servers})
         made = admin.create_topics([NewTopic(spec.name, spec.partitions, 1, config=settings)])

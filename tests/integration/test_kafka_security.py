@@ -26,9 +26,11 @@ from tests.integration.sites import Site, site
 from tests.integration.test_handshake import self_signed
 from tidings.config import KafkaSettings, load
 from tidings.errors import BrokerUnavailable
-from tidings.kafka import apache
+from tidings.kafka import apache_jars
 from tidings.kafka import topics as kafka_topics
 from tidings.kafka.apache import ApacheKafka
+from tidings.kafka.topic_specs import ROLES
+from tidings.ports import free_ports
 from tidings.producer import Modifications
 
 pytestmark = pytest.mark.kafka
@@ -114,14 +116,14 @@ def listeners(plain: int, controller: int, sasl: int, mutual: int, store: Path, 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     """The broker; each mechanism's user has `PASSWORD`."""
-    os.environ.setdefault(apache.CACHE_VARIABLE, str(ROOT / ".cache"))
-    if missing := apache.find_tools():
+    os.environ.setdefault(apache_jars.CACHE_VARIABLE, str(ROOT / ".cache"))
+    if missing := apache_jars.find_tools():
         pytest.skip(f"no broker of our own: {missing}")
     folder = tmp_path_factory.mktemp("secured")
     authority, key = self_signed(folder)
     store = folder / "store.pem"
     store.write_bytes(key.read_bytes() + authority.read_bytes())
-    plain, controller, sasl, mutual = apache.free_ports(4)
+    plain, controller, sasl, mutual = free_ports(4)
     settings = listeners(plain, controller, sasl, mutual, store, authority)
     with ApacheKafka(folder / "kafka", ports=[plain], settings=settings) as cluster, site(cluster, folder) as own:
         own.gateway.environ["TIDINGS_LOG_LEVEL"] = "debug"  # what is told at any level must not hold a password
@@ -175,7 +177,7 @@ async def test_a_gateway_learns_the_topic_s_id(secured: Secured, node: Gateway) 
 
 
 def test_the_commands_make_and_check_topics(secured: Secured, tmp_path: Path) -> None:
-    names = {f"TIDINGS_{role.upper()}_TOPIC": f"{role}-by-command" for role in kafka_topics.ROLES}
+    names = {f"TIDINGS_{role.upper()}_TOPIC": f"{role}-by-command" for role in ROLES}
     environ = environment(**secured.environment("SCRAM-SHA-512"), **names)
 
     def run(command: str) -> str:

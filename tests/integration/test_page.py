@@ -15,8 +15,8 @@ from tests.integration.browser import Browser, find_chromium
 from tests.integration.processes import SECRET, GatewayFactory
 from tidings.children import spawn
 from tidings.cli.state import GatewayAddress, UpState, User, make_token, write_state
-from tidings.kafka.apache import free_ports
 from tidings.kafka.ladder import Broker
+from tidings.ports import free_ports
 
 FRAMES = "[...document.querySelectorAll('.panel')].map(p => [...p.querySelectorAll('li pre')].map(e => e.textContent))"
 

@@ -1,4 +1,4 @@
-"""Where reading goes on when the position is not in the log any more; the cluster is a fake, so no broker is needed."""
+"""Where reading starts and goes on, and what is believed after a silence. The cluster is a fake, without a broker."""
 
 import asyncio
 import math
@@ -12,7 +12,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tidings.kafka.cluster import Start
 from tidings.kafka.fetch_session import Partition
-from tidings.kafka.source import Fetched, History, RecordSource
+from tidings.kafka.positions import History, Positions
+from tidings.kafka.reader import Fetched
+from tidings.kafka.source import RecordSource
 
 PARTITION = Partition("modifications", 3)
 
@@ -26,7 +28,12 @@ class ShortLog:
         self.young_from = young_from
         self.asked_ms: list[int] = []
 
+    def partitions(self) -> list[Partition]:
+        return [PARTITION]
+
     async def offsets(self, partitions: Sequence[Partition], at: int) -> dict[Partition, int | None]:
+        if not partitions:
+            return {}
         assert list(partitions) == [PARTITION]
         if at == Start.EARLIEST:
             return {PARTITION: self.oldest}
@@ -55,13 +62,11 @@ async def going_on_from(log: ShortLog, position: int) -> int:
         async def deliver(self, _: Sequence[Fetched]) -> None:
             raise AssertionError("nothing is fetched here")
 
-    source = RecordSource({}, [PARTITION.topic], Witness(), linger_s=0.0, metadata_max_age_s=1.0)
-    source.cluster = log  # type: ignore[assignment]
-    source.positions[PARTITION] = position
-    source._last_ms[PARTITION] = 1_000
-    await source._find_position_again(PARTITION)
-    assert jumps == [(position, source.positions[PARTITION])]
-    return source.positions[PARTITION]
+    positions = Positions(log, Witness(), {})  # type: ignore[arg-type]
+    positions.advance(PARTITION, position, 1_000)
+    await positions.find_again(PARTITION)
+    assert jumps == [(position, positions.next_offset[PARTITION])]
+    return positions.next_offset[PARTITION]
 
 
 async def test_what_retention_has_cut_is_passed_over() -> None:
@@ -115,13 +120,12 @@ async def test_a_topic_with_a_history_is_read_from_before_its_end(
     oldest: int, end: int, young_from: int | None, expected: tuple[int, Any]
 ) -> None:
     log, reader = ShortLog(oldest, end, young_from), Begun()
-    source = RecordSource({}, [PARTITION.topic], reader, linger_s=0.0, metadata_max_age_s=1.0)
-    source.cluster = log  # type: ignore[assignment]
-    await source._adopt_with_history([PARTITION], History(age_s=600, offsets=1_000))
+    positions = Positions(log, reader, {PARTITION.topic: History(age_s=600, offsets=1_000)})  # type: ignore[arg-type]
+    await positions.start()
     offset, _ = reader.at[PARTITION]
     assert reader.at[PARTITION] == expected, "600 s before the newest record, whatever our own clock says"
-    assert source.positions[PARTITION] == offset
-    assert source.ends_at_start == {PARTITION: end}
+    assert positions.next_offset == {PARTITION: offset}
+    assert positions.ends_at_start == {PARTITION: end}
 
 
 async def test_a_topic_made_anew_is_read_whole_whatever_its_partitions_are_now() -> None:
@@ -129,16 +133,14 @@ async def test_a_topic_made_anew_is_read_whole_whatever_its_partitions_are_now()
         async def refresh(self) -> None:
             pass
 
-        def partitions(self) -> list[Partition]:
-            return [PARTITION]
-
         def leader(self, partition: Partition) -> int | None:
             return None
 
     reader = Begun()
     source = RecordSource({}, [PARTITION.topic, "signals"], reader, linger_s=0.0, metadata_max_age_s=1.0)
     source.cluster = Anew(0, 8, None)  # type: ignore[assignment]
-    source.positions = {PARTITION: 500, Partition(PARTITION.topic, 4): 7, Partition("signals", 0): 3}
+    source._positions = Positions(source.cluster, reader, {})
+    source._positions.next_offset = {PARTITION: 500, Partition(PARTITION.topic, 4): 7, Partition("signals", 0): 3}
     forgotten: list[dict[Partition, int]] = []
     await source.start_anew(PARTITION.topic, lambda: forgotten.append(dict(source.positions)))
     assert forgotten[0][PARTITION] == 500, "told before anything begins again"
@@ -194,7 +196,7 @@ async def fetched(
     source = RecordSource({}, [PARTITION.topic], Begun(), linger_s=0.0, metadata_max_age_s=1.0, replaced=ask)
     source.cluster = Answers(*answers)  # type: ignore[assignment]
     source.connected = True
-    source.positions[PARTITION] = 5
+    source._positions.advance(PARTITION, 5, None)
     source._answered_at[1] = time.monotonic() - silence_s
     believed = 0
     for _ in answers:

@@ -19,8 +19,9 @@ import psutil
 import pytest
 
 from tests.integration.processes import environment
-from tidings.kafka.apache import find_tools, free_ports
+from tidings.kafka.apache_jars import find_tools
 from tidings.kafka.ladder import Broker
+from tidings.ports import free_ports
 from tidings.postgres import ladder as postgres_ladder
 
 FLAGS = (

@@ -7,8 +7,9 @@ import pytest
 from tests.chaos.truth import REPEAT_MS, REPEAT_RECORDS
 from tests.gateway_fakes import LogEntry, Party, record, server_frames
 from tidings.gateway import repeats
+from tidings.gateway.cursor_check import Log
 from tidings.gateway.drain import WAVE_S, waves
-from tidings.gateway.resumes import STEP_BYTES, Log
+from tidings.gateway.resumes import STEP_BYTES
 
 
 def test_the_reach_of_an_id_is_the_contract_s() -> None:

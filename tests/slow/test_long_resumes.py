@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.clients import Topics, eventually, receive_json, resident_bytes, web_socket
 from tests.integration.processes import Gateway, GatewayFactory
-from tidings.gateway.readback import CACHE_BYTES
+from tidings.gateway.lanes import CACHE_BYTES
 from tidings.gateway.resumes import STEP_BYTES
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]

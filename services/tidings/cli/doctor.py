@@ -98,7 +98,7 @@ def _python() -> Finding:
 
 
 def _tools() -> list[Finding]:
-    from tidings.kafka import apache
+    from tidings.kafka import apache_jars
 
     found = []
     wanted: list[tuple[str, list[str], str]] = [
@@ -114,8 +114,8 @@ def _tools() -> list[Finding]:
             found.append(Finding(name, "note", f"missing: {why}"))
         else:
             found.append(Finding(name, "ok", _first_line(command)))
-    missing = apache.find_tools()
-    text = missing or f"Apache Kafka {apache.VERSION} can be run from its jars"
+    missing = apache_jars.find_tools()
+    text = missing or f"Apache Kafka {apache_jars.VERSION} can be run from its jars"
     return [*found, Finding("kafka jars", "note" if missing else "ok", text), _postgres_programs()]
 
 

@@ -14,7 +14,7 @@ from tidings.config import TopicSettings, load
 from tidings.contract.asyncapi import asyncapi
 from tidings.contract.events import MODIFICATIONS
 from tidings.contract.schemas import Document, modification_schema, record_schema
-from tidings.kafka.topics import specs
+from tidings.kafka.topic_specs import specs
 
 __all__ = ["check", "documents", "main", "write"]
 

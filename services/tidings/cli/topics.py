@@ -8,6 +8,7 @@ import click
 from tidings.cli.state import kafka_settings
 from tidings.config import TopicSettings
 from tidings.kafka import topics as kafka_topics
+from tidings.kafka.topic_specs import ROLES, specs
 
 __all__ = ["topics"]
 
@@ -34,7 +35,7 @@ def create(state_dir: Path, partitions: int | None) -> None:
     if partitions is not None:
         names = TopicSettings(**{**names.model_dump(), "partitions": partitions})
     made = kafka_topics.create(kafka, names)
-    for spec in kafka_topics.specs(names):
+    for spec in specs(names):
         click.echo(f"{spec.name}: {'made' if spec.name in made else 'was there'}")
 
 
@@ -53,4 +54,4 @@ def check(state_dir: Path) -> None:
         click.echo(line)
     if problems:
         raise SystemExit(1)
-    click.echo(f"all {len(kafka_topics.ROLES)} topics at {kafka.bootstrap_servers} are as they should be")
+    click.echo(f"all {len(ROLES)} topics at {kafka.bootstrap_servers} are as they should be")

@@ -19,6 +19,7 @@ from tidings.cli.up_ports import HOST, Ports, busy_ports
 from tidings.config import GatewaySettings, MessagingSettings, TopicSettings, load
 from tidings.errors import ConfigError
 from tidings.kafka import ladder, topics
+from tidings.kafka.topic_specs import specs
 from tidings.messaging.migrating import migrate
 from tidings.postgres import ladder as postgres_ladder
 
@@ -228,7 +229,7 @@ def _run(
 
 def _have_topics(supervisor: Supervisor, kafka: ladder.Broker, names: TopicSettings) -> None:
     if kafka.rung == "embedded":
-        kafka.make_topics([spec.name for spec in topics.specs(names)])
+        kafka.make_topics([spec.name for spec in specs(names)])
         return
     if made := topics.create(kafka.settings, names):
         supervisor.say(f"topics made: {', '.join(made)}")

@@ -21,19 +21,21 @@ from tidings.config import warnings as setting_warnings
 from tidings.errors import ConfigError
 from tidings.gateway.arrival import Arrival
 from tidings.gateway.consumer import Consumer
+from tidings.gateway.cursor_check import Log
 from tidings.gateway.handshake import Gatekeeper, Policy
 from tidings.gateway.log_edges import LogEdges
 from tidings.gateway.log_watch import LogWatch
 from tidings.gateway.node import SPARE_SOCKETS, Node, NodeLimits
 from tidings.gateway.readback import ReadBack
 from tidings.gateway.repeats import REPEAT_RECORDS, REPEAT_SECONDS
-from tidings.gateway.resumes import Log, ResumeLimits
+from tidings.gateway.resumes import ResumeLimits
 from tidings.gateway.session import SessionLimits
 from tidings.gateway.stats import Stats
 from tidings.gateway.topic_check import check_topics
 from tidings.gateway.workers import run_workers
 from tidings.kafka.connection import aiokafka_options
-from tidings.kafka.source import History, RecordSource
+from tidings.kafka.positions import History
+from tidings.kafka.source import RecordSource
 from tidings.kafka.topics import TopicIds
 from tidings.log import setup as setup_log
 from tidings.metrics import Metrics

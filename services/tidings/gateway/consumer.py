@@ -12,7 +12,8 @@ from tidings.gateway.allowance import Allowance
 from tidings.gateway.node import Node
 from tidings.gateway.router import Poison, Routed
 from tidings.gateway.stats import Stats
-from tidings.kafka.source import Fetched, Partition
+from tidings.kafka.fetch_session import Partition
+from tidings.kafka.reader import Fetched
 from tidings.log_limit import LogLimiter
 
 __all__ = ["Consumer"]

@@ -2,41 +2,28 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import aiokafka.errors as kafka_errors
 
 from tidings.contract.record import decode
 from tidings.errors import BrokerUnavailable, ContractError
+from tidings.gateway.lanes import Lane, Lanes, aligned
 from tidings.gateway.repeats import ID_BYTES, REPEAT_RECORDS, REPEAT_SECONDS, Repeats, id_of
 from tidings.gateway.window import Segment
 from tidings.kafka.batches import LogRecord, decode_batches
 from tidings.kafka.cluster import Cluster, Start
 from tidings.kafka.fetch_session import Partition
 
-__all__ = ["CACHE_BYTES", "READ_BYTES", "Expired", "OverBudget", "Payer", "ReadBack"]
+__all__ = ["READ_BYTES", "Expired", "OverBudget", "Payer", "ReadBack"]
 
 log = logging.getLogger(__name__)
-
-CACHE_BYTES: Final = 32 * 1024 * 1024
-"""What was read stays this long in memory for others who need it, all lanes and their ids together; the least used goes
-first."""
 
 READ_BYTES: Final = 1024 * 1024
 """One read brings this much, or one larger batch."""
 _FIRST_BYTES: Final = 65_536
 """Enough to see of which time a lane's first records are."""
-_ALIGNED: Final = 256
-"""A lane starts at a multiple of this, so that those who need nearly the same range share it."""
-_NEAR: Final = 1_024
-"""Who needs an offset this little ahead of a lane waits for it instead of opening another."""
-_LANES: Final = 64
-"""Lanes at once; one that nobody reads on goes for a new one, else the new one waits."""
-_IDS_BYTES: Final = 16 * 1024 * 1024
-"""Of `CACHE_BYTES` what ids may take that lanes keep of their own, up to 4.8 MB each; a lane that has no room waits."""
-_IDLE_S: Final = 60.0
-"""A lane that nobody needs for this long is closed."""
 _RETRY_S: Final = 0.2
 _EMPTY_READS: Final = 10
 
@@ -61,80 +48,6 @@ class Payer(Protocol):
 
     def pay(self, size: int) -> None:
         """A piece of that many bytes was fetched."""
-
-
-class _Lane:
-    """One run of consecutive segments of a partition, read from its start on."""
-
-    __slots__ = (
-        "_segment_bytes",
-        "cuts",
-        "idle_since",
-        "next",
-        "oldest",
-        "on_its_way",
-        "opened",
-        "partition",
-        "reading",
-        "repeats",
-        "reserved_bytes",
-        "seen",
-        "segments",
-        "used",
-        "waiting",
-    )
-
-    def __init__(self, partition: Partition, start: int, cuts: int) -> None:
-        self.partition = partition
-        self.next = start
-        self.cuts = cuts
-        """How often the log had become shorter; see `Repeats`."""
-        self.oldest = 0
-        """Where the log began when the lane was opened."""
-        self.opened = False
-        self.repeats: Repeats | None = None
-        """Its own, where the node's do not reach back that far."""
-        self.reserved_bytes = 0
-        """For ids that are being looked up."""
-        self.segments: list[Segment] = []
-        self.reading: asyncio.Task[None] | None = None
-        self.on_its_way = False
-        """A piece is, from the broker."""
-        self.waiting = 0
-        """So many wait for what is being read."""
-        self.used = 0
-        self.seen = -1
-        self.idle_since = 0.0
-        """When `used` was seen to be `seen` first."""
-        self._segment_bytes = 0
-
-    @property
-    def busy(self) -> bool:
-        return self.reading is not None and not self.reading.done()
-
-    @property
-    def ids_bytes(self) -> int:
-        return self.reserved_bytes if self.repeats is None else max(self.reserved_bytes, self.repeats.memory_bytes)
-
-    @property
-    def bytes(self) -> int:
-        return self._segment_bytes + self.ids_bytes
-
-    def append(self, segment: Segment) -> None:
-        self.segments.append(segment)
-        self._segment_bytes += segment.bytes
-
-    def shed(self) -> None:
-        self._segment_bytes -= self.segments.pop(0).bytes
-
-    def find(self, offset: int) -> Segment | None:
-        for segment in self.segments:
-            if segment.first <= offset < segment.end:
-                return segment
-        return None
-
-    def leads_to(self, offset: int) -> bool:
-        return self.next <= offset < self.next + _NEAR
 
 
 class ReadBack:
@@ -165,31 +78,25 @@ class ReadBack:
         self._repeats_of = repeats_of
         self._reads = asyncio.Semaphore(max_reads)
         self._on_bytes = on_bytes
-        self._lanes: list[_Lane] = []
-        self._clock = 0
+        self._lanes = Lanes(lambda partition: repeats_of(partition).cuts)
         self.reading = 0
         """Reads under way."""
 
     @property
     def bytes(self) -> int:
-        """Of all segments that are kept and of the lanes' ids: at most `CACHE_BYTES`, and what one read brought."""
-        return sum(lane.bytes for lane in self._lanes)
+        """Of all segments that are kept and of the lanes' ids: at most 32 MiB, and what one read brought."""
+        return self._lanes.bytes
 
     def find(self, partition: int, offset: int) -> Segment | None:
         """A segment that was read and holds or follows the offset."""
-        for lane in self._lanes_of(partition):
-            if (segment := lane.find(offset)) is not None:
-                self._use(lane)
-                return segment
-        return None
+        return self._lanes.find(partition, offset)
 
     def at_hand(self, partition: int, offset: int) -> bool:
         """Whether a read of it need not look up ids of before it. Those that must are dear, and wait for room: whoever
         needs several does best to ask for one after the other."""
-        start = offset - offset % _ALIGNED
-        return _knows(self._repeats_of(partition), start) or any(
-            lane.leads_to(offset) for lane in self._lanes_of(partition)
-        )
+        if _knows(self._repeats_of(partition), aligned(offset)):
+            return True
+        return self._lanes.leading_to(partition, offset) is not None
 
     async def read(self, partition: int, offset: int, payer: Payer) -> None:
         """See that `find` has that offset, or at least that what leads to it has come nearer.
@@ -204,18 +111,20 @@ class ReadBack:
             BrokerUnavailable, KafkaError, OSError: No answer; try again.
         """
         while True:
-            lanes = [one for one in self._lanes_of(partition) if one.leads_to(offset)]
-            lane = lanes[0] if lanes else await self._new_lane(partition, offset)
+            lane = self._lanes.leading_to(partition, offset)
+            if lane is None:
+                lane = await self._new_lane(partition, offset)
             starts = not lane.busy
             if starts:
-                lane.reading = asyncio.create_task(self._read_on(lane, payer), name="read-back")
-                lane.reading.add_done_callback(_see)
+                reading = asyncio.create_task(self._read_on(lane, payer), name="read-back")
+                reading.add_done_callback(_see)
+                lane.reading = reading
             if await self._wait_for(lane, starts=starts):
                 break
         if offset < lane.oldest:
             raise Expired
 
-    async def _wait_for(self, lane: _Lane, *, starts: bool) -> bool:
+    async def _wait_for(self, lane: Lane, *, starts: bool) -> bool:
         """Returns False where one has to look again: another's read ended without a result."""
         reading = lane.reading
         assert reading is not None
@@ -235,61 +144,33 @@ class ReadBack:
                 reading.cancel()
                 lane.reading = None
                 if not lane.opened:
-                    self._drop(lane)
+                    self._lanes.drop(lane)
         return True
 
     def close_idle(self, now: float) -> None:
         """Drop what nobody has needed for a minute. Call it every few seconds."""
-        for lane in list(self._lanes):
-            if lane.busy or lane.used != lane.seen:
-                lane.seen, lane.idle_since = lane.used, now
-            elif now - lane.idle_since >= _IDLE_S:
-                self._drop(lane)
+        self._lanes.close_idle(now)
 
     def forget(self) -> None:
         """The topic is another one: what was read is of no use."""
         self._lanes.clear()
 
-    def _lanes_of(self, partition: int) -> list[_Lane]:
-        """Those that hold what the log holds; what was read of one that was cut since is dropped."""
-        lanes = [lane for lane in self._lanes if lane.partition.partition == partition]
-        if lanes:
-            cuts = self._repeats_of(partition).cuts
-            for lane in [lane for lane in lanes if lane.cuts != cuts]:
-                lanes.remove(lane)
-                self._drop(lane)
-        return lanes
-
-    async def _new_lane(self, partition: int, offset: int) -> _Lane:
-        while len(self._lanes) >= _LANES:
-            idle = [lane for lane in self._lanes if not lane.busy]
-            if idle:
-                self._drop(min(idle, key=_used))
-            else:
-                await asyncio.sleep(_RETRY_S)  # whoever asks has a limit of time
-        cuts = self._repeats_of(partition).cuts
-        lane = _Lane(Partition(self._topic, partition), offset - offset % _ALIGNED, cuts)
-        self._use(lane)
-        self._lanes.append(lane)
+    async def _new_lane(self, partition: int, offset: int) -> Lane:
+        lane = self._lanes.open(partition, offset)
+        while lane is None:
+            await asyncio.sleep(_RETRY_S)  # whoever asks has a limit of time
+            lane = self._lanes.open(partition, offset)
         return lane
 
-    def _use(self, lane: _Lane) -> None:
-        self._clock += 1
-        lane.used = self._clock
-
-    def _drop(self, lane: _Lane) -> None:
-        if lane in self._lanes:
-            self._lanes.remove(lane)
-
-    async def _read_on(self, lane: _Lane, payer: Payer) -> None:
+    async def _read_on(self, lane: Lane, payer: Payer) -> None:
         try:
             await self._read(lane, payer)
         except BaseException as error:
             if not lane.opened or isinstance(error, Expired):
-                self._drop(lane)
+                self._lanes.drop(lane)
             raise
 
-    async def _read(self, lane: _Lane, payer: Payer) -> None:
+    async def _read(self, lane: Lane, payer: Payer) -> None:
         if not lane.opened:
             await self._open(lane, payer)
             lane.opened = True
@@ -298,10 +179,10 @@ class ReadBack:
         known = self._known(lane)
         if lane.repeats is None and not _knows(known, start):
             # What the node remembers of repeats moved on since the lane was opened.
-            self._drop(lane)
+            self._lanes.drop(lane)
             raise _Gone
         segment = Segment(start)
-        next_offset = min(next_offset, self._position_of(lane.partition.partition))
+        next_offset = min(next_offset, self._position_of(lane.partition))
         for record in records:
             if record.offset >= next_offset:
                 break
@@ -311,16 +192,14 @@ class ReadBack:
         segment.end = lane.next = next_offset
         if _knows(known, next_offset):
             lane.repeats = None  # it has come to where the node's suffice
-        lane.append(segment)
-        self._use(lane)
-        self._shed(lane)
+        self._lanes.keep(lane, segment)
 
-    async def _open(self, lane: _Lane, payer: Payer) -> None:
+    async def _open(self, lane: Lane, payer: Payer) -> None:
         """Find where to start, and what the ids before it were if the node can't know.
 
         Cost: then, up to twice the records that a repeat may be away from its first, as far as the payer affords it.
         """
-        partition = lane.partition
+        partition = Partition(self._topic, lane.partition)
         oldest = (await self._cluster.offsets([partition], Start.EARLIEST))[partition] or 0
         lane.oldest = oldest
         lane.next = max(oldest, lane.next)
@@ -343,32 +222,22 @@ class ReadBack:
                     _is_repeat(lane.repeats, record)
         lane.reserved_bytes = 0
 
-    async def _reserve(self, lane: _Lane, size: int) -> None:
+    async def _reserve(self, lane: Lane, size: int) -> None:
         """Wait until there is room for the lane's ids; whoever asks has a limit of time."""
-        used: dict[_Lane, int] = {}
-        while sum(one.ids_bytes for one in self._lanes) + size > _IDS_BYTES:
-            # Looking them up again is dear: not those of a lane that somebody came back to between two looks.
-            idle = [one for one in self._lanes if one.ids_bytes and not one.busy and used.get(one) == one.used]
-            if idle:
-                self._drop(min(idle, key=_used))
-            else:
-                used = {one: one.used for one in self._lanes}
-                await asyncio.sleep(_RETRY_S)
-        lane.reserved_bytes = size
+        used: Mapping[Lane, int] = {}
+        while not self._lanes.reserve(lane, size, used):
+            used = self._lanes.uses()
+            await asyncio.sleep(_RETRY_S)
 
-    def _known(self, lane: _Lane) -> Repeats:
+    def _known(self, lane: Lane) -> Repeats:
         """What the node knows of the lane's log, unless that log is no more."""
-        if lane not in self._lanes:
+        if not self._lanes.holds(lane):
             raise _Gone
-        known = self._repeats_of(lane.partition.partition)
-        if known.cuts != lane.cuts:
-            self._drop(lane)
-            raise _Gone
-        return known
+        return self._repeats_of(lane.partition)
 
-    async def _fetch(self, lane: _Lane, offset: int, max_bytes: int, payer: Payer) -> tuple[int, Sequence[LogRecord]]:
+    async def _fetch(self, lane: Lane, offset: int, max_bytes: int, payer: Payer) -> tuple[int, Sequence[LogRecord]]:
         """Records from an offset on, and the offset behind them."""
-        partition = lane.partition
+        partition = Partition(self._topic, lane.partition)
         async with self._reads:
             self.reading += 1
             try:
@@ -400,23 +269,6 @@ class ReadBack:
                 raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: nothing at offset {offset}")
             finally:
                 self.reading -= 1
-
-    def _shed(self, newest: _Lane) -> None:
-        """What was just read stays."""
-        while sum(lane.ids_bytes for lane in self._lanes) > _IDS_BYTES:
-            idle = [lane for lane in self._lanes if lane.ids_bytes and not lane.busy]
-            if not idle:
-                break
-            self._drop(min(idle, key=_used))
-        while self.bytes > CACHE_BYTES:
-            spare = [lane for lane in self._lanes if len(lane.segments) > (lane is newest)]
-            if not spare:
-                break
-            min(spare, key=_used).shed()
-
-
-def _used(lane: _Lane) -> int:
-    return lane.used
 
 
 def _see(task: "asyncio.Task[None]") -> None:

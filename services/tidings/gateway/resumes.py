@@ -2,18 +2,18 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from tidings.clock import Clock
 from tidings.gateway.allowance import Allowances
-from tidings.gateway.cursor import InvalidCursor, parse_cursor, parse_event_id
+from tidings.gateway.cursor import InvalidCursor
+from tidings.gateway.cursor_check import CursorCheck, Log, parse_shown
 from tidings.gateway.frames import Encoding, Encodings
 from tidings.gateway.handshake import Accepted
 from tidings.gateway.protocols.native import ResyncReason
+from tidings.gateway.purse import Purse
 from tidings.gateway.readback import READ_BYTES, Expired, OverBudget, Payer, ReadBack
 from tidings.gateway.replay import Replay
 from tidings.gateway.window import Segment, Window
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tidings.gateway.connection import Connection
     from tidings.gateway.node import Node
 
-__all__ = ["Log", "ResumeLimits", "Resumes"]
+__all__ = ["ResumeLimits", "Resumes"]
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +34,6 @@ STEP_EFFORT: Final = 1_000
 _TURN_S: Final = 0.003
 """Replaying goes on for this long before live records and other connections are looked after."""
 _INSPECT_S: Final = 5.0
-_AHEAD_TRIES: Final = 4
-_AHEAD_WAIT_S: Final = 0.5
-"""A new leader may not know for a moment how far its log is committed."""
 _RETRY_S: Final = 0.5
 # Compressing for one receiver alone costs more than it saves; who negotiated it takes plain frames too.
 _UNCOMPRESSED: Final = {int(Encoding.V1_DEFLATE): int(Encoding.V1)}
@@ -62,25 +59,6 @@ class ResumeLimits:
     readback_timeout_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
-    """What is asked of the topic itself. The functions raise what `AWAY` names when no broker answers.
-
-    Attributes:
-        stale: Whether the brokers were away since it was last asked whether the topic is still the same.
-        check: Ask that.
-        find_partitions: See whether partitions were added, and start to read them.
-        ends: The ends of all partitions that the node reads, as a reader of committed records sees them.
-        starts: The first offsets that they still hold.
-    """
-
-    stale: Callable[[], bool]
-    check: Callable[[], Awaitable[bool | None]]
-    find_partitions: Callable[[], Awaitable[None]]
-    ends: Callable[[], Awaitable[Mapping[int, int]]]
-    starts: Callable[[], Awaitable[Mapping[int, int]]]
-
-
 class Resumes:
     """All connections of a node that are not where it is. They are held: nothing is routed to them meanwhile.
 
@@ -92,6 +70,7 @@ class Resumes:
         self._node = node
         self._window = window
         self._limits = limits
+        self._check = CursorCheck(node.router, window, node.stats)
         self._budgets = Allowances(limits.readback_bytes / 60, limits.readback_bytes)
         self._ready: deque[Connection] = deque()
         self._waiting: set[Connection] = set()
@@ -107,22 +86,11 @@ class Resumes:
         """Decide on the cursor, at once if the brokers need not be asked. The connection is held and not greeted."""
         since = self._node.clock.monotonic()
         try:
-            tag, positions = _parse(accepted)
+            tag, positions = parse_shown(accepted)
         except InvalidCursor:
             self._refuse(connection, "invalid")
             return
-        router = self._node.router
-        known = router.positions
-        if (
-            tag == router.log
-            and not (self.log is not None and self.log.stale())
-            and positions.keys() <= known.keys()
-            and all(
-                (self._window.start(partition) or 0) <= positions.get(partition, 0) <= position
-                for partition, position in known.items()
-            )
-        ):
-            self._node.stats.window_lookup("hit")
+        if self._check.good_at_once(tag, positions, self.log):
             self._start(connection, Replay(connection.user, positions, since))
             return
         connection.answer()  # the brokers may take a while
@@ -130,9 +98,10 @@ class Resumes:
 
     async def _inspect(self, connection: "Connection", tag: str, positions: dict[int, int], since: float) -> None:
         reason: ResyncReason | None = None
+        reads_back = bool(self._limits.readback_bytes) and self.older is not None
         try:
             async with asyncio.timeout(_INSPECT_S):
-                reason = await self._fault(tag, positions)
+                reason = await self._check.fault(tag, positions, self.log, reads_back=reads_back)
         except (TimeoutError, *AWAY) as error:
             # The brokers do not answer. What can't be checked is believed: records are only ever read from the log.
             log.warning("cursor_not_checked", reason=repr(error))
@@ -144,36 +113,6 @@ class Resumes:
             self._refuse(connection, reason)
         else:
             self._start(connection, Replay(connection.user, positions, since))
-
-    async def _fault(self, tag: str, positions: Mapping[int, int]) -> ResyncReason | None:
-        topic, router = self.log, self._node.router
-        if topic is None:
-            return "log_changed" if tag != router.log else None
-        if tag != router.log or topic.stale():
-            await topic.check()
-        if tag != router.log:
-            return "log_changed"
-        if not positions.keys() <= router.positions.keys():
-            await topic.find_partitions()
-            if not positions.keys() <= router.positions.keys():
-                return "invalid"
-        for attempt in range(_AHEAD_TRIES):
-            ahead = [number for number, offset in positions.items() if offset > router.positions.get(number, 0)]
-            ends = await topic.ends() if ahead else {}
-            if all(positions[number] <= ends.get(number, 0) for number in ahead):
-                break
-            if attempt == _AHEAD_TRIES - 1:
-                return "ahead"
-            await asyncio.sleep(_AHEAD_WAIT_S)
-        old = [number for number in router.positions if positions.get(number, 0) < (self._window.start(number) or 0)]
-        self._node.stats.window_lookup("miss" if old else "hit")
-        if old:
-            starts = await topic.starts()
-            if any(positions.get(number, 0) < starts.get(number, 0) for number in old):
-                return "expired"
-            if not self._limits.readback_bytes or self.older is None:
-                return "budget"
-        return None
 
     def _start(self, connection: "Connection", replay: Replay) -> None:
         connection.welcome_back(replay)
@@ -302,8 +241,8 @@ class Resumes:
         else:
             self._waiting.add(connection)
 
-    def _purse(self, replay: Replay) -> "_Purse":
-        return _Purse(self._budgets, self._node.clock, replay)
+    def _purse(self, replay: Replay) -> Purse:
+        return Purse(self._budgets, self._node.clock, replay)
 
     def _older(self, partition: int, offset: int) -> Segment | None:
         return None if self.older is None else self.older.find(partition, offset)
@@ -345,36 +284,6 @@ class Resumes:
         return at_hand[: max(1, int(left // READ_BYTES))] or wants[:1]
 
 
-class _Purse:
-    """A user's budget, as one replay draws on it; see `Replay.owed_bytes`."""
-
-    __slots__ = ("_budgets", "_clock", "_replay")
-
-    def __init__(self, budgets: Allowances, clock: Clock, replay: Replay) -> None:
-        self._budgets = budgets
-        self._clock = clock
-        self._replay = replay
-
-    @property
-    def left(self) -> float:
-        now = self._clock.monotonic()
-        return self._budgets.of(self._replay.user, now).left(now)
-
-    def affords(self) -> bool:
-        return self.left > 0
-
-    def pay(self, size: int) -> None:
-        self._replay.fetched_bytes += size
-        self.settle()
-
-    def settle(self) -> None:
-        """Charge what is owed."""
-        now = self._clock.monotonic()
-        owed = self._replay.owed_bytes
-        self._replay.paid_bytes += owed
-        self._budgets.of(self._replay.user, now).spend(owed, now)
-
-
 async def _read_older(older: ReadBack, partition: int, offset: int, payer: Payer) -> None:
     while True:
         try:
@@ -382,10 +291,3 @@ async def _read_older(older: ReadBack, partition: int, offset: int, payer: Payer
         except AWAY as error:
             log.warning("read_back_failed", partition=partition, offset=offset, reason=repr(error))
             await asyncio.sleep(_RETRY_S)
-
-
-def _parse(accepted: Accepted) -> tuple[str, dict[int, int]]:
-    """Log and positions that a client shows, in the form of its protocol."""
-    if accepted.encoding is Encoding.SSE and not accepted.log:
-        return parse_event_id(accepted.cursor)
-    return accepted.log, parse_cursor(accepted.cursor)

@@ -6,7 +6,8 @@ from typing import Final
 import structlog
 
 from tidings.config import KafkaSettings, TopicSettings
-from tidings.kafka.topics import Role, compare
+from tidings.kafka.topic_specs import Role
+from tidings.kafka.topics import compare
 
 __all__ = ["check_topics"]
 

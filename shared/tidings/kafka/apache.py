@@ -1,13 +1,10 @@
-"""Apache Kafka itself on this machine: its published jars, one Java process per broker, KRaft, no container.
+"""Apache Kafka itself on this machine: one Java process per broker, KRaft, no container.
 
 For `tidings up` and for tests of guarantees: a broker can be stopped, killed, frozen and started again on the same
 data and the same port. Loopback only, no authentication: not for production.
 """
 
-import fcntl
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,65 +21,12 @@ from confluent_kafka.admin import AdminClient
 
 from tidings.children import spawn
 from tidings.errors import BrokerUnavailable, InvalidState
+from tidings.kafka.apache_jars import RESOURCES, fetch_jars
 from tidings.ports import free_ports
 
-__all__ = ["CACHE_VARIABLE", "VERSION", "ApacheBroker", "ApacheKafka", "fetch_jars", "find_tools", "free_ports"]
+__all__ = ["ApacheBroker", "ApacheKafka"]
 
-CACHE_VARIABLE: Final = "TIDINGS_UP_CACHE_DIR"
-"""Where the jars are kept; `.cache` of the working directory if not set."""
-
-_FILES: Final = Path(__file__).with_name("jars")
-_POM: Final = _FILES / "pom.xml"
 _HEAP: Final = ("-Xms128m", "-Xmx512m")
-
-VERSION: Final = (re.findall(r"<kafka\.version>(.+?)</kafka\.version>", _POM.read_text(encoding="utf-8")) or ["?"])[0]
-"""The version that the shipped `pom.xml` asks for."""
-
-
-def find_tools() -> str | None:
-    """What is missing to use the jars (Java 17 or newer; Maven unless the jars are already here), or None."""
-    if shutil.which("java") is None:
-        return "no java on the PATH"
-    if shutil.which("mvn") is None and not _cached(_cache_dir()):
-        return "no mvn on the PATH, and the jars are not in the cache yet"
-    return None
-
-
-def fetch_jars(log: Callable[[str], None] = lambda line: None) -> Path:
-    """The folder with Kafka's jars; the first call copies them there with Maven (about 45 MB).
-
-    Raises:
-        BrokerUnavailable: Maven is missing or failed; the message is its last line.
-    Cost: a stat when the jars are there, else up to a few minutes. Safe to call from several processes at once.
-    """
-    folder = _cache_dir()
-    if _cached(folder):
-        return folder
-    if shutil.which("mvn") is None:
-        raise BrokerUnavailable("no mvn on the PATH to get Kafka's jars with")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.with_suffix(".lock"), "w") as lock:  # two test runs at once: the second waits and finds the jars
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if _cached(folder):
-            return folder
-        log(f"getting Apache Kafka {VERSION} with Maven into {folder} (once)")
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
-        command = ["mvn", "-q", "-B", "-Dstyle.color=never", "-f", str(_POM), "dependency:copy-dependencies"]
-        try:
-            done = subprocess.run(  # noqa: S603
-                [*command, f"-DoutputDirectory={partial}"], capture_output=True, text=True, timeout=900, check=False
-            )
-            if done.returncode != 0:
-                errors = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
-                raise BrokerUnavailable(f"mvn could not get Kafka's jars: {(errors or ['no reason given'])[0]}")
-            shutil.rmtree(folder, ignore_errors=True)  # an older, broken copy
-            partial.rename(folder)
-        except subprocess.TimeoutExpired as error:
-            raise BrokerUnavailable("mvn did not get Kafka's jars within 15 minutes") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 class ApacheBroker:
@@ -223,7 +167,7 @@ class ApacheBroker:
             os.kill(self.pid, signal.SIGCONT)
 
     def _java(self, *options: str) -> list[str]:
-        path = os.pathsep.join([str(_FILES), f"{self._jars.resolve()}/*"])  # _FILES holds log4j2.properties
+        path = os.pathsep.join([str(RESOURCES), f"{self._jars.resolve()}/*"])
         return ["java", *options, "-cp", path]
 
     def _last_words(self) -> str:
@@ -361,14 +305,6 @@ def _properties(node: int, port: int, controller: int, voters: str, brokers: int
         "num.io.threads": "4",
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
     }
-
-
-def _cache_dir() -> Path:
-    return Path(os.environ.get(CACHE_VARIABLE) or ".cache").resolve() / f"kafka-{VERSION}"
-
-
-def _cached(folder: Path) -> bool:
-    return (folder / f"kafka_2.13-{VERSION}.jar").exists()
 
 
 def _listens(port: int) -> bool:

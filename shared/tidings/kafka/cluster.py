@@ -12,8 +12,8 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from tidings.errors import BrokerUnavailable
-from tidings.kafka.connection import telling_why
 from tidings.kafka.fetch_session import Partition
+from tidings.kafka.reachability import telling_why
 
 __all__ = ["AWAY", "Cluster", "Start"]
 

@@ -1,22 +1,16 @@
-"""How to reach the brokers, said to each of the two client libraries; and why they were not reached."""
+"""How to reach the brokers, said to each of the two client libraries."""
 
-import logging
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from aiokafka.errors import KafkaConnectionError
+from tidings.config import KafkaSettings
 
-if TYPE_CHECKING:  # the producer of other services does without the settings' libraries
-    from tidings.config import KafkaSettings
-
-__all__ = ["aiokafka_options", "librdkafka_options", "telling_why"]
+__all__ = ["aiokafka_options", "librdkafka_options"]
 
 _CRITICAL: Final = 2
 
 
-def aiokafka_options(kafka: "KafkaSettings") -> dict[str, Any]:
+def aiokafka_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Keyword arguments for aiokafka's producer, consumer and admin client.
 
     Reads the certificate files, so call it again for a new connection after they were rotated.
@@ -41,7 +35,7 @@ def aiokafka_options(kafka: "KafkaSettings") -> dict[str, Any]:
     return options
 
 
-def librdkafka_options(kafka: "KafkaSettings") -> dict[str, Any]:
+def librdkafka_options(kafka: KafkaSettings) -> dict[str, Any]:
     """Configuration for confluent-kafka's clients. Holds the password: never print it."""
     options: dict[str, Any] = {
         "bootstrap.servers": kafka.bootstrap_servers,
@@ -61,32 +55,3 @@ def librdkafka_options(kafka: "KafkaSettings") -> dict[str, Any]:
         options["sasl.username"] = kafka.security_sasl_username
         options["sasl.password"] = kafka.security_sasl_password.get_secret_value()
     return options
-
-
-@contextmanager
-def telling_why() -> Iterator[None]:
-    """Around the start of an aiokafka client: the error that no broker was reached names the reason of each.
-
-    aiokafka itself only logs them: a refused password, an authority that is not trusted. Of clients that start at the
-    same time in one process, one may name the other's, too.
-
-    Raises:
-        KafkaConnectionError: As aiokafka does.
-    """
-    reasons: dict[str, None] = {}
-
-    def note(record: logging.LogRecord) -> bool:
-        if str(record.msg).startswith("Unable"):
-            reasons[record.getMessage()] = None
-        return True
-
-    logger = logging.getLogger("aiokafka")
-    logger.addFilter(note)
-    try:
-        yield
-    except KafkaConnectionError as error:
-        if not reasons:
-            raise
-        raise KafkaConnectionError(f"Unable to bootstrap: {'; '.join(reasons)}") from error
-    finally:
-        logger.removeFilter(note)

@@ -9,9 +9,11 @@ from typing import Any, Final, Literal, Protocol, Self
 
 from tidings.config import KafkaSettings, load
 from tidings.errors import BrokerUnavailable
-from tidings.kafka import apache
+from tidings.kafka.apache import ApacheKafka
+from tidings.kafka.apache_jars import VERSION, find_tools
 from tidings.kafka.connection import librdkafka_options
 from tidings.kafka.embedded import CANNOT, EmbeddedKafka
+from tidings.ports import free_ports
 
 __all__ = ["RUNGS", "Broker", "Rung", "needs_port", "start"]
 
@@ -21,7 +23,7 @@ RUNGS: Final[tuple[Rung, ...]] = ("environment", "docker", "apache", "embedded")
 
 _VARIABLE: Final = "TIDINGS_KAFKA_BOOTSTRAP_SERVERS"
 _ENGINE_TIMEOUT_S: Final = 3
-_IMAGE: Final = f"apache/kafka:{apache.VERSION}"
+_IMAGE: Final = f"apache/kafka:{VERSION}"
 
 
 class _Running(Protocol):
@@ -165,7 +167,7 @@ def _with_docker(port: int | None, skipped: tuple[str, ...], log: Callable[[str]
         docker.from_env(timeout=_ENGINE_TIMEOUT_S).ping()
     except Exception as error:  # the client raises its own, requests' and urllib3's errors
         raise BrokerUnavailable("no Docker engine answers") from error
-    chosen = port or apache.free_ports(1)[0]
+    chosen = port or free_ports(1)[0]
     environment = {
         "KAFKA_NODE_ID": "1",
         "KAFKA_PROCESS_ROLES": "broker,controller",
@@ -204,14 +206,14 @@ def _wait_answers(settings: KafkaSettings) -> None:
 def _from_jars(
     state_dir: Path, port: int | None, brokers: int, skipped: tuple[str, ...], log: Callable[[str], None]
 ) -> Broker:
-    if missing := apache.find_tools():
+    if missing := find_tools():
         raise BrokerUnavailable(missing)
-    ports = [port, *apache.free_ports(brokers - 1)] if port else []
-    cluster = apache.ApacheKafka(state_dir / "kafka", brokers=brokers, ports=ports, log=log)
-    log(f"starting Apache Kafka {apache.VERSION}")
+    ports = [port, *free_ports(brokers - 1)] if port else []
+    cluster = ApacheKafka(state_dir / "kafka", brokers=brokers, ports=ports, log=log)
+    log(f"starting Apache Kafka {VERSION}")
     cluster.start()
     settings = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers)
-    what = f"Apache Kafka {apache.VERSION} from its jars, {cluster.bootstrap_servers}"
+    what = f"Apache Kafka {VERSION} from its jars, {cluster.bootstrap_servers}"
     return Broker("apache", settings, what, skipped, cluster.brokers[0].log_file, cluster, lambda: cluster.alive)
 
 

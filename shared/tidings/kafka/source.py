@@ -1,4 +1,4 @@
-"""All partitions of some topics, read from the brokers without a group: records in, positions kept in memory.
+"""All partitions of some topics, read from the brokers without a group: the loop that fetches, decodes and hands over.
 
 Built on aiokafka's connections, metadata and record parser, not on its `AIOKafkaConsumer`:
 `docs/decisions/0002-own-fetch-loop.md` has the reasons.
@@ -7,22 +7,22 @@ Built on aiokafka's connections, metadata and record parser, not on its `AIOKafk
 import asyncio
 import contextlib
 import logging
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from tidings.errors import BrokerUnavailable
-from tidings.kafka.batches import LogRecord, SkippedRange, decode_batches, newest_ms
-from tidings.kafka.cluster import AWAY, Cluster, Start
+from tidings.kafka.batches import SkippedRange, decode_batches
+from tidings.kafka.cluster import AWAY, Cluster
 from tidings.kafka.fetch_session import FetchSession, Partition
 from tidings.kafka.pacing import Pacer
+from tidings.kafka.positions import History, Positions
+from tidings.kafka.reader import Fetched, Reader
 
-__all__ = ["Fetched", "History", "Partition", "Reader", "RecordSource"]
+__all__ = ["RecordSource"]
 
 log = logging.getLogger(__name__)
 
@@ -35,56 +35,6 @@ _UNSEEN_S: Final = 1.0
 is not known."""
 _TOLD_WITHIN_S: Final = 2.0
 """So long records wait at most, and so often at most, for an answer about their topic that does not come."""
-_CLOCKS_APART_MS: Final = 5_000
-_LAST_BATCH_BYTES: Final = 4_096
-"""A larger batch comes whole all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What one fetch brought of one partition.
-
-    Attributes:
-        partition: Which.
-        records: In order; may be empty where the log has only holes.
-        next_offset: The position after them.
-        skipped: Batches that could not be decoded, between or behind the records.
-    """
-
-    partition: Partition
-    records: Sequence[LogRecord]
-    next_offset: int
-    skipped: Sequence[SkippedRange]
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """How far before the end of a topic reading starts.
-
-    Attributes:
-        age_s: Records up to this much older than the newest one are read again.
-        offsets: But no more than this many offsets of a partition.
-    """
-
-    age_s: float
-    offsets: int
-
-
-class Reader(Protocol):
-    """Who is told what a source reads. The calls for one partition come in order and never at once."""
-
-    def begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
-        """Reading starts here: at the start, with a partition that was added, or with a topic that was made anew.
-
-        Args:
-            since_ms: All that came to the partition from this time on will be shown. None: everything it ever held.
-        """
-
-    def jump(self, partition: Partition, offset: int, position: int) -> None:
-        """Reading goes on from `position` in place of `offset`: what is between them, if anything, was lost."""
-
-    async def deliver(self, fetched: Sequence[Fetched]) -> None:
-        """What one fetch brought, at least one partition; awaited before the next fetch from that broker."""
 
 
 class RecordSource:
@@ -118,7 +68,7 @@ class RecordSource:
     ) -> None:
         self.cluster = Cluster(options, topics, metadata_max_age_s)
         self._reader = reader
-        self._history = history or {}
+        self._positions = Positions(self.cluster, reader, history or {})
         self._replaced = replaced
         self._epoch = 0
         self._linger_s = linger_s
@@ -130,18 +80,23 @@ class RecordSource:
         self._doubted: set[Partition] = set()
         self._ask_from = 0.0
         self._answered_at: dict[int, float] = {}
-        self._last_ms: dict[Partition, int] = {}
         self._ends: dict[Partition, int] = {}
-        self.ends_at_start: dict[Partition, int] = {}
-        """Of the partitions with a history: where the log ended when reading started."""
-        self.positions: dict[Partition, int] = {}
-        """Next offset to read of every partition known."""
         self.connected = False
         """Whether the last fetch, of any broker, was answered."""
         self.reconnects = 0
         """How often a broker answered again after it had not."""
         self.waiting_for: str | None = "the first answer"
         """What `start` waits for, in words; None once it is there."""
+
+    @property
+    def positions(self) -> Mapping[Partition, int]:
+        """Next offset to read of every partition known; moves on by itself."""
+        return self._positions.next_offset
+
+    @property
+    def ends_at_start(self) -> Mapping[Partition, int]:
+        """Of the partitions with a history: where the log ended when reading started."""
+        return self._positions.ends_at_start
 
     def lag(self) -> dict[Partition, int]:
         """Offsets between what was read and the end of the log as last seen, records of open transactions included."""
@@ -159,10 +114,7 @@ class RecordSource:
         ):
             with attempt:
                 await self.cluster.open()
-                known = self.cluster.partitions()
-                await self._adopt([one for one in known if one.topic not in self._history], Start.LATEST)
-                for topic, history in self._history.items():
-                    await self._adopt_with_history([one for one in known if one.topic == topic], history)
+                await self._positions.start()
         self.connected = True
         self.waiting_for = None
 
@@ -172,7 +124,7 @@ class RecordSource:
             while True:
                 self._tend_readers()
                 await asyncio.sleep(_WATCH_S)
-                await self._adopt_added()
+                await self._positions.start_added()
                 await self.cluster.find_again(silent=not self.connected)
         finally:
             for task in self._readers.values():
@@ -184,54 +136,6 @@ class RecordSource:
         """Close all connections to brokers."""
         await self.cluster.close()
 
-    # Positions
-
-    async def _adopt(self, partitions: Sequence[Partition], start: Start) -> None:
-        now_ms = int(time.time() * 1000)
-        for partition, offset in (await self.cluster.offsets(partitions, start)).items():
-            if offset is None:
-                raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: no offset")
-            self._begin(partition, offset, None if start is Start.EARLIEST else now_ms)
-
-    async def _adopt_with_history(self, partitions: Sequence[Partition], history: History) -> None:
-        ends = await self.cluster.offsets(partitions, Start.LATEST)
-        oldest = await self.cluster.offsets(partitions, Start.EARLIEST)
-        for partition in partitions:
-            end, first = ends[partition], oldest[partition]
-            if end is None or first is None:
-                raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: no offset")
-            offset, since_ms = first, None
-            if end > first:
-                offset, since_ms = await self._before_end(partition, first, end, history)
-            self.ends_at_start[partition] = end
-            self._begin(partition, offset, since_ms)
-
-    async def _before_end(
-        self, partition: Partition, first: int, end: int, history: History
-    ) -> tuple[int, float | None]:
-        """Where to start, and from which time on everything is shown then; None for the latter: from the beginning.
-
-        Counted back from the newest record: only the broker's clock says how far records are apart.
-        """
-        error_code, data, _ = await self.cluster.fetch_once(partition, end - 1, _LAST_BATCH_BYTES)
-        if error_code:
-            self.cluster.look_again()
-            error = kafka_errors.for_code(error_code).__name__
-            raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: its last record can't be read ({error})")
-        newest = newest_ms(data)
-        since_ms = max(0, int((time.time() * 1000 if newest is None else newest) - history.age_s * 1000))
-        young = (await self.cluster.offsets([partition], since_ms))[partition]
-        offset = end if young is None else max(first, young)
-        shown_since: float = since_ms
-        if offset < end - history.offsets:
-            offset, shown_since = end - history.offsets, math.inf
-        return (first, None) if offset <= first else (offset, shown_since)
-
-    def _begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
-        self.positions[partition] = offset
-        self._last_ms[partition] = int(time.time() * 1000) - _CLOCKS_APART_MS
-        self._reader.begin(partition, offset, since_ms)
-
     async def start_anew(self, topic: str, forget: Callable[[], None]) -> None:
         """The topic was deleted and made anew: read all of it, whatever its number of partitions is now.
 
@@ -240,16 +144,11 @@ class RecordSource:
         Raises:
             One of `AWAY`, and then nothing has changed.
         """
-        await self.cluster.refresh()
-        partitions = [one for one in self.cluster.partitions() if one.topic == topic]
-        oldest = await self.cluster.offsets(partitions, Start.EARLIEST)
+        oldest = await self._positions.oldest(topic)
         forget()
         self._epoch += 1  # what is being fetched was asked for with positions of the old topic
         self._doubted.clear()
-        for gone in [one for one in self.positions if one.topic == topic]:
-            del self.positions[gone]
-        for partition in partitions:
-            self._begin(partition, oldest[partition] or 0, None)
+        self._positions.replace(topic, oldest)
         self._tend_readers()
 
     async def look_for_partitions(self) -> None:
@@ -259,45 +158,7 @@ class RecordSource:
             One of `AWAY`.
         """
         await self.cluster.refresh()
-        await self._adopt_added()
-
-    async def _adopt_added(self) -> None:
-        added = [partition for partition in self.cluster.partitions() if partition not in self.positions]
-        if not added:
-            return
-        try:
-            # From the beginning: what was written to it before anybody here knew of it must not be lost.
-            await self._adopt(added, Start.EARLIEST)
-        except AWAY as error:
-            log.warning("partitions were added but can't be read yet: %s", error)
-        else:
-            log.info("reading %d added partitions: %s", len(added), ", ".join(f"{t}/{n}" for t, n in added))
-
-    async def _find_position_again(self, partition: Partition) -> None:
-        """The position is out of the log's range: retention passed it by, or the log is shorter or another one.
-
-        Behind the log's start: go on from the start. Ahead of its end (an unclean election cut it, or the topic was
-        made anew): go on from the first record younger than the last one read, so that nothing old is shown again and
-        nothing new is left out.
-        """
-        position = self.positions[partition]
-        try:
-            oldest = (await self.cluster.offsets([partition], Start.EARLIEST))[partition]
-            going_on = oldest
-            if oldest is not None and position > oldest:
-                younger_ms = self._last_ms[partition] + 1
-                going_on = (await self.cluster.offsets([partition], younger_ms))[partition]
-                if going_on is None:
-                    going_on = (await self.cluster.offsets([partition], Start.LATEST))[partition]
-        except AWAY as error:
-            log.warning("%s/%d: position out of range, and no answer yet: %s", *partition, error)
-            return
-        if going_on is not None:
-            log.error("%s/%d: offset %d is out of range; going on from %d", *partition, position, going_on)
-            self.positions[partition] = going_on
-            self._reader.jump(partition, position, going_on)
-
-    # Reading
+        await self._positions.start_added()
 
     def _tend_readers(self) -> None:
         """See that every broker that leads something is read from, and which partitions are whose."""
@@ -433,16 +294,16 @@ class RecordSource:
             del self._stuck[partition]
             decoded.skipped.append(SkippedRange(position, end, "format", "no whole batch in what the broker sends"))
             decoded.next_offset = end
-        self.positions[partition] = decoded.next_offset
-        if decoded.records:
-            self._last_ms[partition] = decoded.records[-1].timestamp
+        self._positions.advance(
+            partition, decoded.next_offset, decoded.records[-1].timestamp if decoded.records else None
+        )
         return Fetched(partition, decoded.records, decoded.next_offset, decoded.skipped)
 
     async def _on_error(self, partition: Partition, error_code: int) -> None:
         error = kafka_errors.for_code(error_code)
         if error is kafka_errors.OffsetOutOfRangeError:
             if self._replaced is None or not await self._replaced():
-                await self._find_position_again(partition)
+                await self._positions.find_again(partition)
             return
         log.warning("%s/%d: %s", *partition, error.__name__)
         self._doubted.add(partition)

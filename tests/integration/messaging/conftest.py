@@ -26,7 +26,7 @@ from tests.integration.messaging.serving import MessagingFactory, stop_all
 from tests.integration.processes import SECRET, environment, topic_environment
 from tidings.config import TopicSettings
 from tidings.errors import DatabaseUnavailable
-from tidings.kafka import apache
+from tidings.kafka import apache_jars
 from tidings.kafka.ladder import Broker
 from tidings.messaging.migrating import migrate
 from tidings.messaging.store.database import Database, Pool
@@ -141,7 +141,7 @@ def messaging(
         TIDINGS_JWT_SECRET=SECRET,
         TIDINGS_LOG_FORMAT="json",
     )
-    del environ[apache.CACHE_VARIABLE]  # not for a service
+    del environ[apache_jars.CACHE_VARIABLE]  # not for a service
     factory = MessagingFactory(environ, tmp_path)
     yield factory
     stop_all(factory)

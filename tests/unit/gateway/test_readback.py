@@ -10,7 +10,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tests.gateway_fakes import record
 from tidings.errors import BrokerUnavailable
-from tidings.gateway import readback
+from tidings.gateway import lanes, readback
 from tidings.gateway.readback import Expired, OverBudget, ReadBack
 from tidings.gateway.repeats import REPEAT_RECORDS, Repeats
 from tidings.kafka.cluster import Start
@@ -167,7 +167,7 @@ def test_no_more_reads_at_once_than_allowed() -> None:
 
 
 def test_what_is_kept_for_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readback, "CACHE_BYTES", 300_000)
+    monkeypatch.setattr(lanes, "CACHE_BYTES", 300_000)
     log = FakeLog(5_000, size=1_000)
     older = reader(log)
     for since in range(0, 5_000, 100):
@@ -180,7 +180,7 @@ def test_what_is_kept_for_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_lanes_are_bounded_and_the_least_used_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readback, "_LANES", 3)
+    monkeypatch.setattr(lanes, "_LANES", 3)
     log = FakeLog(40_000)
     older = reader(log)
     for since in (0, 5_120, 10_240, 15_360):
@@ -367,7 +367,7 @@ def test_the_ids_of_a_lane_count_as_memory_until_the_node_s_suffice() -> None:
 
 
 def test_idle_lanes_go_with_their_ids_when_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readback, "_IDS_BYTES", 350_000)
+    monkeypatch.setattr(lanes, "_IDS_BYTES", 350_000)
     older = reader(FakeLog(40_000, ids=many_ids(range(40_000))), Repeats(1e18))
     for since in (2_560, 7_680, 12_800):
         run(older.read(0, since, RICH))
@@ -384,7 +384,7 @@ def test_idle_lanes_go_with_their_ids_when_there_is_no_room(monkeypatch: pytest.
 def test_lanes_that_look_up_ids_wait_for_room_and_those_in_use_are_not_closed_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(readback, "_IDS_BYTES", 300_000)
+    monkeypatch.setattr(lanes, "_IDS_BYTES", 300_000)
     monkeypatch.setattr(readback, "_RETRY_S", 0.02)
     starts = range(2_560, 33_000, 5_120)
     log = FakeLog(40_000, ids=many_ids(offset for start in starts for offset in range(start - 600, start)))
@@ -396,7 +396,7 @@ def test_lanes_that_look_up_ids_wait_for_room_and_those_in_use_are_not_closed_fo
             for offset in range(since, since + 1_000, 100):
                 while older.find(0, offset) is None:
                     await older.read(0, offset, RICH)
-                assert sum(lane.ids_bytes for lane in older._lanes) <= 300_000
+                assert older._lanes.ids_bytes <= 300_000
                 await asyncio.sleep(0.002)
 
         await asyncio.gather(*map(use, starts))

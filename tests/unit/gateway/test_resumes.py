@@ -12,9 +12,9 @@ import pytest
 from tests.gateway_fakes import LogEntry, Party, Transport, parse_sse, record, request, server_frames, unchunked
 from tests.unit.gateway.test_readback import FakeLog, until
 from tidings.errors import BrokerUnavailable
-from tidings.gateway import readback, resumes
+from tidings.gateway import cursor_check, lanes, readback
+from tidings.gateway.cursor_check import Log
 from tidings.gateway.readback import ReadBack
-from tidings.gateway.resumes import Log
 
 V1 = "Sec-WebSocket-Protocol: tidings.v1"
 LOG = "log=log1"
@@ -149,7 +149,7 @@ class Brokers:
     ],
 )
 def test_a_refused_cursor_is_told_why(cursor: str, log: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumes, "_AHEAD_WAIT_S", 0.0)
+    monkeypatch.setattr(cursor_check, "_AHEAD_WAIT_S", 0.0)
     party = Party(readback_bytes=0)
     Brokers(party).starts[0] = 5
     alice = party.connect("alice", f"/ws?cursor={cursor}&log={log}", V1, inspected=True)
@@ -530,7 +530,7 @@ def test_a_cursor_that_is_old_in_many_partitions_looks_up_the_ids_of_one_after_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where there is room for those of a few only, none of them is looked up twice."""
-    monkeypatch.setattr(readback, "_IDS_BYTES", 300_000)
+    monkeypatch.setattr(lanes, "_IDS_BYTES", 300_000)
     monkeypatch.setattr(readback, "_RETRY_S", 0.01)
     partitions = range(8)
     aged = Aged(node_knows=False, end=4_000, partitions=partitions, readback_bytes=64 << 20)

@@ -246,9 +246,9 @@ def _tables(report: Report) -> list[tuple[str, Rows, str]]:
             "Nothing but writes",
             write_rows(report.writes),
             "A process that writes a frame to each connection in turn and does nothing else, on the same event loop as"
-            " the gateway: by its transport, or past it with os.write, or with a socket's send as the gateway does. More"
-            " per CPU-second than that has only who puts several frames into one write, and so keeps the first of them"
-            " waiting.",
+            " the gateway: by its transport, or past it with os.write, or with a socket's send as the gateway does."
+            " More per CPU-second than that has only who puts several frames into one write, and so keeps the first of"
+            " them waiting.",
         ),
         ("Idle connections", idle_rows(report.idle), ""),
         ("Connects (gateway: RS256 token each)", connect_rows(report.connects), ""),

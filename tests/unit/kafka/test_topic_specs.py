@@ -3,7 +3,7 @@
 import pytest
 
 from tidings.config import TopicSettings
-from tidings.kafka.topics import differences, specs
+from tidings.kafka.topic_specs import differences, specs
 
 MINUTE = 60_000
 DAY = 24 * 60 * MINUTE
