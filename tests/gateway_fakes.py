@@ -46,6 +46,7 @@ class LogEntry:
     value: bytes | None
     timestamp: int = 1_700_000_000_000
     headers: Sequence[tuple[str, bytes | None]] = ()
+    key: bytes | None = None
 
 
 def record(receivers: object, type_: object = "t", data: str = "1") -> bytes:
@@ -418,7 +419,9 @@ class Party:
         while self.node.resumes.turn():
             pass
 
-    def deliver(self, *entries: LogEntry, topic: str = "modifications", partition: int = 0) -> None:
+    def deliver(
+        self, *entries: LogEntry, topic: str = "modifications", partition: int = 0, gather: bool = False
+    ) -> None:
         """What the consumer does with a fetch."""
         from tidings.gateway.router import Routed
 
@@ -427,7 +430,7 @@ class Party:
             self.node.router.route_modifications(topic, partition, entries, entries[-1].offset + 1, routed)
         else:
             self.node.router.route_signals(topic, partition, entries, routed)
-        self.node.write(routed)
+        self.node.write(routed, gather=gather)
         self.node.routed()
         self.node.disconnect(routed.disconnects)
 

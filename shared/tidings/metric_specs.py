@@ -19,6 +19,7 @@ CounterName = Literal[
     "tidings_gateway_resumes_total",
     "tidings_gateway_window_lookups_total",
     "tidings_gateway_replayed_total",
+    "tidings_gateway_gathered_total",
     "tidings_gateway_held_back_total",
     "tidings_gateway_readback_bytes_total",
     "tidings_gateway_client_frames_total",
@@ -176,6 +177,10 @@ _TABLE: Final = (
         ("result",),
     ),
     Spec("tidings_gateway_replayed_total", "Frames of missed records written to connections that resumed."),
+    Spec(
+        "tidings_gateway_gathered_total",
+        "Frames that a busy node kept for the next batch, because they were alone for their connection.",
+    ),
     Spec(
         "tidings_gateway_held_back_total",
         "Slow connections that got their next records from the window in place of a backlog.",

@@ -59,7 +59,7 @@ async def going_on_from(log: ShortLog, position: int) -> int:
         def jump(self, partition: Partition, offset: int, position: int) -> None:
             jumps.append((offset, position))
 
-        async def deliver(self, _: Sequence[Fetched]) -> None:
+        async def deliver(self, _: Sequence[Fetched], more_in_s: float) -> None:
             raise AssertionError("nothing is fetched here")
 
     positions = Positions(log, Witness(), {})  # type: ignore[arg-type]
@@ -100,7 +100,7 @@ class Begun:
     def jump(self, partition: Partition, offset: int, position: int) -> None:
         raise AssertionError("nothing jumps here")
 
-    async def deliver(self, _: Sequence[Fetched]) -> None:
+    async def deliver(self, _: Sequence[Fetched], more_in_s: float) -> None:
         raise AssertionError("nothing is fetched here")
 
 

@@ -79,6 +79,47 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "self.sendings",
         _UNIT + "test_router.py::test_whoever_has_waited_longest_is_written_to_first_whatever_the_partition",
     ),
+    # ---- Frames that wait for a second one
+    Mutant(
+        "gathered-for-ever",
+        "A frame waits for a second one for one batch at most.",
+        _GATEWAY + "router.py",
+        "        for subscriber in gathering:",
+        "        for subscriber in ():",
+        _UNIT + "test_router.py::test_a_frame_alone_for_its_connection_waits_for_the_next_batch_and_no_longer",
+    ),
+    Mutant(
+        "gathered-till-something-comes",
+        "A frame that waits for a second one leaves soon where none comes.",
+        _GATEWAY + "consumer.py",
+        "call_later(_GATHER_TURNS",
+        "call_later(3600 * _GATHER_TURNS",
+        _UNIT + "test_consumer.py::test_a_frame_that_waits_for_a_second_one_leaves_soon_where_none_comes",
+    ),
+    Mutant(
+        "cursor-before-its-frame",
+        "A heartbeat's cursor is told behind the frames that it covers.",
+        _GATEWAY + "connection.py",
+        "self._send(self._heartbeat())",
+        "self._transport.write(self._heartbeat())",
+        _UNIT + "test_connection.py::test_nothing_overtakes_a_frame_that_waits_for_a_second_one",
+    ),
+    Mutant(
+        "answer-before-a-frame",
+        "Nothing overtakes a frame that waits for a second one.",
+        _GATEWAY + "outlet.py",
+        "        if self.inbox:\n            self.flush()\n        if self._backlog",
+        "        if self._backlog",
+        _UNIT + "test_connection.py::test_nothing_overtakes_a_frame_that_waits_for_a_second_one",
+    ),
+    Mutant(
+        "closed-with-a-frame-left",
+        "What waits for a second frame is written before a close.",
+        _GATEWAY + "connection.py",
+        "        if self.inbox and code is not CloseCode.TOO_SLOW:",
+        "        if False:",
+        _UNIT + "test_connection.py::test_nothing_overtakes_a_frame_that_waits_for_a_second_one",
+    ),
     # ---- What clients send, and who makes room
     Mutant(
         "fragments-uncounted",

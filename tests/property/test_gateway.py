@@ -48,6 +48,7 @@ step = st.one_of(
             st.tuples(value, st.sampled_from([None, b"a", b"b", b"c"]), st.integers(1, 3)), min_size=1, max_size=8
         ),
     ),
+    st.tuples(st.just("gather"), st.booleans(), st.none()),
 )
 
 
@@ -73,6 +74,8 @@ def test_nothing_is_lost_repeated_reordered_or_delivered_to_a_stranger(steps: li
         router.begin(partition, offset, None)
     ids: set[tuple[int, bytes]] = set()
     serial = 0
+    gather = False
+    waiting: list[Subscriber] = []
     for kind, one, other in steps:
         if kind == "connect":
             member = Member(one, other)
@@ -83,7 +86,10 @@ def test_nothing_is_lost_repeated_reordered_or_delivered_to_a_stranger(steps: li
         elif kind == "close":
             if open_:
                 member = open_.pop(one % len(open_))
+                member.flush()  # as a connection does before it ends
                 assert registry.remove(member) == all(present.user != member.user for present in open_)
+        elif kind == "gather":
+            gather = one
         else:
             partition, entries = one, []
             for (what, content), id_, hole in other:
@@ -105,12 +111,16 @@ def test_nothing_is_lost_repeated_reordered_or_delivered_to_a_stranger(steps: li
             routed = Routed()
             router.route_modifications("m", partition, entries, offsets[partition] + 1, routed)
             before = {id(member): member.writes for member in members}
-            routed.write()
+            waited = {id(member) for member in waiting}
+            waiting = routed.write(waiting, gather=gather)
+            assert gather or not waiting
+            assert waited.isdisjoint(id(member) for member in waiting), "nobody waits twice"
             assert all(member.writes - before[id(member)] <= 1 for member in members)
             assert router.positions[partition] == offsets[partition] + 1
             assert sum(routed.outcomes.values()) == len(entries)
         assert set(registry) == set(open_)
         assert len(registry) == len(open_)
+    Routed().write(waiting)
     for member in members:
         assert read(member) == wanted[id(member)]
         assert member.inbox == []

@@ -283,7 +283,7 @@ class Connection(Outlet):
             return
         if verdict is Due.PING and self._backlog is None:
             # A blocked socket is not pinged: the pong could not come before the backlog is through.
-            self._transport.write(self._heartbeat())
+            self._send(self._heartbeat())  # the cursor in it is behind what gathers for this connection
             if self.encoding == Encoding.SSE:
                 self._session.on_bytes(now)  # its client never sends; a dead one shows by its unsent bytes
         self._wake_at(self._session.due_at)
@@ -312,6 +312,8 @@ class Connection(Outlet):
             self._close(code, reason)
 
     def _close(self, code: CloseCode, reason: str) -> Farewell:
+        if self.inbox and code is not CloseCode.TOO_SLOW:
+            self.flush()
         backlog = self._backlog
         rest: list[bytes] = []
         if backlog is not None and code is not CloseCode.TOO_SLOW:
@@ -329,6 +331,8 @@ class Connection(Outlet):
 
     def _on_client_close(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
+        if self.inbox:
+            self.flush()
         self._end()
         self._transport.write(close_frame(code) if payload else b"\x88\x00")
         self._transport.close()

@@ -24,6 +24,8 @@ SLICE_RECORDS: Final = 512
 SLICE_BYTES: Final = 4 * 1024 * 1024
 """A slice ends after this many records or bytes handed to connections; then sockets may drain before the next."""
 _STEP_RECORDS: Final = 64
+_GATHER_TURNS: Final = 2
+"""A frame that waits for a second one is written after this many pauses at the latest; the next fetch is sooner."""
 _LATE_MS: Final = 1_000
 """Records older than this are an outage's, and nobody expects them at once: those who read may keep up."""
 _DRAIN_TURN_S: Final = 0.02
@@ -50,6 +52,7 @@ class Consumer:
         self._log_limiter = LogLimiter(limit=5, interval_s=10.0)
         self._patience = Allowance(_PATIENCE_SHARE, _PATIENCE_S, clock.monotonic())
         self._epoch = 0
+        self._gathered: asyncio.TimerHandle | None = None
         self.warming = True
         """Nobody is connected yet: records are only remembered, not counted as unheard."""
 
@@ -70,8 +73,15 @@ class Consumer:
         self._node.router.forget()
         self._node.router.log = log_tag
 
-    async def deliver(self, fetched: Sequence[Fetched]) -> None:
-        """Route one fetch. Waits only between slices, which a fetch under normal load does not fill."""
+    async def deliver(self, fetched: Sequence[Fetched], more_in_s: float) -> None:
+        """Route one fetch. Waits only between slices, which a fetch under normal load does not fill.
+
+        Where more comes soon, a frame that is alone for its connection waits for it, `_GATHER_TURNS` times as long at
+        most.
+        """
+        if self._gathered is not None:
+            self._gathered.cancel()
+            self._gathered = None
         router = self._node.router
         epoch = self._epoch
         routed = Routed()
@@ -108,7 +118,10 @@ class Consumer:
                         break
             else:
                 router.route_modifications(topic, partition, (), part.next_offset, routed)
-        self._finish(routed, started)
+        self._finish(routed, started, gather=more_in_s > 0)
+        if self._node.gathering:
+            loop = asyncio.get_running_loop()
+            self._gathered = loop.call_later(_GATHER_TURNS * more_in_s, self._node.write_gathered)
 
     async def _pause(self, newest_ms: int) -> None:
         """Let sockets drain between two slices: for a moment, and longer where an outage left much to catch up with."""
@@ -120,12 +133,13 @@ class Consumer:
                 return
             await asyncio.sleep(_DRAIN_TURN_S)
 
-    def _finish(self, routed: Routed, started: float) -> None:
+    def _finish(self, routed: Routed, started: float, *, gather: bool = False) -> None:
         stats = self._stats
         encoded = time.perf_counter()
-        self._node.write(routed)
+        self._node.write(routed, gather=gather)
         self._node.routed()
         flushed = time.perf_counter()
+        stats.gathered(len(self._node.gathering))
         stats.encode_s.observe(encoded - started)
         stats.flush_s.observe(flushed - encoded)
         if self.warming:

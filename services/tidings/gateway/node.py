@@ -97,6 +97,8 @@ class Node:
         self.wheel: TimerWheel[Connection | Arrival | Farewell] = TimerWheel(TICK_S, clock.monotonic())
         self.blocked: set[Outlet] = set()
         """Connections whose socket takes no more for now."""
+        self.gathering: list[Subscriber] = []
+        """Connections with one frame, not written yet, that may leave together with the next."""
         self.backlog_bytes = 0
         """Bytes in all backlogs together."""
         self.sockets = 0
@@ -168,11 +170,19 @@ class Node:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def write(self, routed: Routed) -> None:
-        """One write per connection; then see that all backlogs together stay under their limit."""
-        routed.write()
+    def write(self, routed: Routed, *, gather: bool = False) -> None:
+        """One write per connection; then see that all backlogs together stay under their limit.
+
+        Args:
+            gather: See `Routed.write`. Call this, or `write_gathered`, again soon.
+        """
+        self.gathering = routed.write(self.gathering, gather=gather)
         if self.limits.unsent_total_bytes and self.backlog_bytes > self.limits.unsent_total_bytes:
             self._relieve()
+
+    def write_gathered(self) -> None:
+        """Nothing came for those who wait for more: write what they have."""
+        self.write(Routed())
 
     def routed(self) -> None:
         """A slice of records was routed and written."""

@@ -117,6 +117,8 @@ class Outlet(asyncio.Protocol, ABC):
 
     def _send(self, frame: bytes) -> None:
         """Write a frame of this connection alone, behind what waits already."""
+        if self.inbox:
+            self.flush()
         if self._backlog is not None:
             self._keep(frame)
         else:

@@ -117,26 +117,44 @@ class Routed:
     def count(self, outcome: str) -> None:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
 
-    def write(self) -> None:
+    def write(self, gathering: Sequence[Subscriber] = (), *, gather: bool = False) -> list[Subscriber]:
         """Give every connection its frames, in one write each.
+
+        Args:
+            gathering: What the last call returned; they are written to first.
+            gather: Another batch comes soon: leave a single frame in its connection's inbox, so that it leaves in one
+                write with those to come. What such a frame waits is one batch at most.
+
+        Returns:
+            The connections that were not written to.
 
         Cost: per delivery an append, besides the writes; without that where the batch holds one record, as most do on a
         node at ease.
         """
-        if len(self.timestamps_ms) == 1:  # a frame for each encoding, and no connection has two of those
+        if (
+            len(self.timestamps_ms) == 1 and not gather and not gathering
+        ):  # a frame for each encoding, and no connection has two of those
             for frame, subscribers, _ in self.sendings:
                 for subscriber in subscribers:
                     subscriber.send(frame)
-            return
+            return []
         # These two loops run once per delivery and are most of what a delivery costs in Python.
         for frame, subscribers, _ in self.sendings:
             for subscriber in subscribers:
                 subscriber.inbox.append(frame)
         # The writes take milliseconds: whoever has waited longest for a record of any partition is served first.
+        for subscriber in gathering:
+            if subscriber.inbox:
+                subscriber.flush()
+        least = 2 if gather else 1
+        left: list[Subscriber] = []
         for sending in sorted(self.sendings, key=_age):
             for subscriber in sending.subscribers:
-                if subscriber.inbox:
+                if len(subscriber.inbox) >= least:
                     subscriber.flush()
+                elif subscriber.inbox:
+                    left.append(subscriber)
+        return left
 
 
 DISCONNECT: Final = "$disconnect"

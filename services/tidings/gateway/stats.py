@@ -23,6 +23,7 @@ class Stats:
             metrics.counter("tidings_gateway_deliveries_total", protocol=encoding.protocol) for encoding in Encoding
         ]
         self._sent_bytes = metrics.counter("tidings_gateway_sent_bytes_total")
+        self._gathered = metrics.counter("tidings_gateway_gathered_total")
         self.delivery_s = metrics.histogram("tidings_gateway_delivery_seconds")
         self.encode_s = metrics.histogram("tidings_gateway_encode_seconds")
         self.flush_s = metrics.histogram("tidings_gateway_flush_seconds")
@@ -40,6 +41,10 @@ class Stats:
         for timestamp_ms in routed.timestamps_ms:
             if timestamp_ms >= 0:
                 observe((now_ms - timestamp_ms) / 1000)
+
+    def gathered(self, frames: int) -> None:
+        """Frames were kept for the next batch."""
+        self._gathered.value += frames
 
     def dropped(self, reason: str, frames: int) -> None:
         """Frames that were queued for a connection and will not be written."""

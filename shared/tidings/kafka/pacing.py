@@ -14,7 +14,7 @@ CREDIT_S: Final = 0.05
 BUSY_SHARE: Final = 0.42
 """A node that spends more of its time than this on records is busy: it takes the longest pause."""
 
-EASY_SHARE: Final = 0.25
+EASY_SHARE: Final = 0.2
 """It is at ease again below this. Well under `BUSY_SHARE`, because a longer pause makes the same records cheaper."""
 
 _MEMORY_S: Final = 0.5

@@ -40,5 +40,10 @@ class Reader(Protocol):
     def jump(self, partition: Partition, offset: int, position: int) -> None:
         """Reading goes on from `position` in place of `offset`: what is between them, if anything, was lost."""
 
-    async def deliver(self, fetched: Sequence[Fetched]) -> None:
-        """What one fetch brought, at least one partition; awaited before the next fetch from that broker."""
+    async def deliver(self, fetched: Sequence[Fetched], more_in_s: float) -> None:
+        """What one fetch brought, at least one partition; awaited before the next fetch from that broker.
+
+        Args:
+            more_in_s: So long from now records gather for the next fetch, if the load stays what it is; 0: it is made
+                at once.
+        """

@@ -190,7 +190,7 @@ class RecordSource:
                 fetched = await self._fetch(node_id, wanted)
                 answered_at = time.perf_counter()
                 if fetched:
-                    await self._reader.deliver(fetched)
+                    await self._reader.deliver(fetched, self._linger_s if pacer.busy else 0.0)
             finally:
                 in_flight.difference_update(wanted)
             if fetched is None:

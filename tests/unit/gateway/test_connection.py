@@ -504,7 +504,7 @@ def kernel() -> Iterator[Kernel]:
     kernel.close()
 
 
-@pytest.mark.parametrize(("at_once", "size"), [(1, 900), (1, 6_000), (2, 3_000), (7, 900)])
+@pytest.mark.parametrize(("at_once", "size"), [(1, 900), (1, 20_000), (2, 9_000), (7, 900)])
 def test_what_the_kernel_does_not_take_of_a_batch_follows_through_the_transport(
     kernel: Kernel, at_once: int, size: int
 ) -> None:
@@ -607,6 +607,53 @@ def test_one_write_per_batch() -> None:
     before = alice.writes
     party.deliver(*entries(50, 10))
     assert alice.writes == before + 1
+
+
+@pytest.mark.parametrize("path", ["/ws", "/sse"])
+def test_nothing_overtakes_a_frame_that_waits_for_a_second_one(path: str) -> None:
+    def numbers(transport: Transport) -> list[str]:
+        return re.findall(r"0000\d\d|checkpoint|drain|: \nid|pong-of-mine", transport.sent.decode("latin-1"))
+
+    party = Party()
+    alice = party.connect("alice", path, *([V1] if path == "/ws" else []))
+    alice.sent = b""
+    party.deliver(*entries(1, 0), gather=True)
+    assert alice.sent == b""
+    if path == "/ws":
+        send(alice, client_frame(PING, b"pong-of-mine"))
+        assert numbers(alice) == ["000000", "pong-of-mine"]
+    party.advance(25)
+    alice.sent = b""
+    party.deliver(LogEntry(1, record(["alice"], data='"000001"')), gather=True)
+    party.advance(25)
+    assert numbers(alice)[0] == "000001", "before the heartbeat, whose cursor is behind it"
+    alice.sent = b""
+    party.deliver(LogEntry(2, record(["alice"], data='"000002"')), gather=True)
+    alice.opened.leave()
+    assert numbers(alice)[0] == "000002"
+    party.node.write_gathered()
+    assert numbers(alice).count("000002") == 1
+
+
+def test_a_frame_that_waits_for_a_second_one_is_written_before_the_answer_to_a_close() -> None:
+    party = Party()
+    alice = party.connect()
+    party.deliver(*entries(1, 0), gather=True)
+    send(alice, client_frame(CLOSE, b"\x03\xe8"))
+    assert [frame.opcode for frame in server_frames(alice.sent)] == [TEXT, CLOSE]
+
+
+def test_a_client_that_is_too_slow_is_not_written_what_waited_for_a_second_frame() -> None:
+    party = Party(unsent_bytes=10_000)
+    alice = party.connect()
+    alice.room = 0
+    party.deliver(*entries(4, 2_000))
+    party.deliver(*entries(1, 20_000), gather=True)
+    assert len(party.node.registry) == 1
+    party.node.write_gathered()
+    assert (len(party.node.registry), party.node.blocked, party.node.backlog_bytes) == (0, set(), 0)
+    alice.drain()
+    assert close_code(alice) == 4008
 
 
 @pytest.mark.limit("TIDINGS_GATEWAY_MAX_UNSENT_BYTES")

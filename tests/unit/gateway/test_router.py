@@ -1,5 +1,7 @@
 """Records to the connections of their receivers."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.gateway_fakes import LogEntry, Member, record, server_frames
@@ -38,6 +40,16 @@ class Fleet:
         self.router.route_signals("signals", 0, [LogEntry(index, value) for index, value in enumerate(values)], routed)
         self._flush(routed)
         return routed
+
+    def gather(self, values: list[bytes], waiting: Sequence[Subscriber], *, gather: bool) -> list[Subscriber]:
+        """One batch of partition 0 behind the last one; returns who waits for the next."""
+        routed = Routed()
+        first = self.router.positions.get(0, 0)
+        if not first:
+            self.router.begin(0, 0, None)
+        entries = [LogEntry(first + index, value) for index, value in enumerate(values)]
+        self.router.route_modifications(TOPIC, 0, entries, first + len(entries), routed)
+        return routed.write(waiting, gather=gather)
 
     @staticmethod
     def _flush(routed: Routed) -> None:
@@ -130,6 +142,37 @@ def test_whoever_has_waited_longest_is_written_to_first_whatever_the_partition()
         fleet.router.route_modifications(TOPIC, partition, entries, 2, routed)
     routed.write()
     assert written == ["bob", "dan", "cem", "ann"]
+
+
+def test_a_frame_alone_for_its_connection_waits_for_the_next_batch_and_no_longer() -> None:
+    alice, bob, cem = Member("alice"), Member("bob"), Member("cem")
+    fleet = Fleet(alice, bob, cem)
+    waiting = fleet.gather([record(["alice", "bob"], data="1"), record(["bob"], data="2")], (), gather=True)
+    assert (alice.writes, bob.writes) == (0, 1), "two frames leave at once"
+    assert waiting == [alice]
+    waiting = fleet.gather([record(["cem"], data="3"), record(["alice"], data="4")], waiting, gather=True)
+    assert alice.writes == 1
+    assert [payload[-2:] for payload in payloads(alice)] == [b"1}", b"4}"]
+    assert waiting == [cem]
+    assert fleet.gather([], waiting, gather=True) == []
+    assert [payload[-2:] for payload in payloads(cem)] == [b"3}"]
+
+
+def test_who_waits_for_a_second_frame_is_written_to_with_a_batch_that_gathers_nothing() -> None:
+    alice, bob = Member("alice"), Member("bob")
+    fleet = Fleet(alice, bob)
+    waiting = fleet.gather([record(["alice"], data="1")], (), gather=True)
+    assert fleet.gather([record(["bob"], data="2")], waiting, gather=False) == []
+    assert (alice.writes, bob.writes) == (1, 1)
+
+
+def test_a_connection_that_is_gone_is_not_written_what_waited_for_a_second_frame() -> None:
+    alice = Member("alice")
+    fleet = Fleet(alice)
+    waiting = fleet.gather([record(["alice"])], (), gather=True)
+    alice.inbox.clear()  # as a closed connection does
+    assert fleet.gather([], waiting, gather=False) == []
+    assert alice.writes == 0
 
 
 def test_a_frame_carries_its_partition_and_the_next_offset() -> None:
