@@ -228,6 +228,8 @@ class Connection(Outlet):
             if not self.is_open:
                 return
         if violation is not None:
+            self._flush_gathered()
+        if violation is not None and self.is_open:
             self._close(violation.code, violation.reason).stop_reading()
 
     def _on_surplus_bytes(self, count: int) -> None:
@@ -308,12 +310,12 @@ class Connection(Outlet):
 
     def close(self, code: CloseCode, reason: str) -> None:
         """Tell the client why and end the connection; at once out of the registry, so nothing more is routed to it."""
+        if code is not CloseCode.TOO_SLOW:
+            self._flush_gathered()
         if self.is_open:
             self._close(code, reason)
 
     def _close(self, code: CloseCode, reason: str) -> Farewell:
-        if self.inbox and code is not CloseCode.TOO_SLOW:
-            self.flush()
         backlog = self._backlog
         rest: list[bytes] = []
         if backlog is not None and code is not CloseCode.TOO_SLOW:
@@ -331,8 +333,9 @@ class Connection(Outlet):
 
     def _on_client_close(self, payload: bytes) -> None:
         code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
-        if self.inbox:
-            self.flush()
+        self._flush_gathered()
+        if not self.is_open:
+            return
         self._end()
         self._transport.write(close_frame(code) if payload else b"\x88\x00")
         self._transport.close()

@@ -117,12 +117,18 @@ class Outlet(asyncio.Protocol, ABC):
 
     def _send(self, frame: bytes) -> None:
         """Write a frame of this connection alone, behind what waits already."""
-        if self.inbox:
-            self.flush()
+        self._flush_gathered()
+        if not self.is_open:
+            return
         if self._backlog is not None:
             self._keep(frame)
         else:
             self._transport.write(frame)
+
+    def _flush_gathered(self) -> None:
+        """What waits for more frames goes first. It may be what makes the connection too slow, and close it."""
+        if self.inbox:
+            self.flush()
 
     def _keep(self, frame: bytes) -> bool:
         backlog = self._backlog

@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -654,6 +654,32 @@ def test_a_client_that_is_too_slow_is_not_written_what_waited_for_a_second_frame
     assert (len(party.node.registry), party.node.blocked, party.node.backlog_bytes) == (0, set(), 0)
     alice.drain()
     assert close_code(alice) == 4008
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        lambda alice: alice.opened.close(CloseCode.DISCONNECTED, "bye"),
+        lambda alice: alice.opened.leave(),
+        lambda alice: send(alice, client_frame(CLOSE, b"\x03\xe8")),
+        lambda alice: send(alice, client_frame(PING, b"p")),
+        lambda alice: send(alice, b"\xff\x00"),
+    ],
+    ids=["disconnect", "drain", "client's close", "ping", "nonsense"],
+)
+def test_a_frame_that_waited_and_is_one_too_many_closes_once(ending: Callable[[Transport], None]) -> None:
+    party = Party(unsent_bytes=10_000)
+    alice = party.connect()
+    alice.room = 0
+    party.deliver(*entries(4, 2_000))
+    party.deliver(*entries(1, 20_000), gather=True)
+    ending(alice)
+    alice.drain()
+    alice.lose()
+    assert [frame.code for frame in server_frames(alice.sent) if frame.opcode == CLOSE] == [4008]
+    assert server_frames(alice.sent)[-1].opcode == CLOSE, "nothing comes behind it"
+    assert party.count("tidings_gateway_closes_total", code="4008") == 1
+    assert (party.node.sockets, party.node.backlog_bytes) == (0, 0)
 
 
 @pytest.mark.limit("TIDINGS_GATEWAY_MAX_UNSENT_BYTES")
