@@ -247,7 +247,8 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_gateway_delivery_seconds",
-        "From the broker's timestamp of a record to the write of its frame to a socket.",
+        "From the broker's timestamp of a record to the write of its frame to a socket; without what a frame that is"
+        " alone for its connection waits on a busy node (see `tidings_gateway_gathered_total`).",
         buckets=_LATENCY,
         runbook="Late: compare with `tidings_gateway_lag_records` (reading), `tidings_gateway_loop_delay_seconds`"
         " (CPU), and the clocks of brokers and nodes (a constant shift).",
