@@ -38,7 +38,8 @@ a clock that is wrong, holds nobody else up."""
 
 
 class Consumer:
-    """Takes what a `RecordSource` fetched. Per slice: all records routed, then one write per connection.
+    """Takes what a `RecordSource` fetched. Per slice: all records routed, then one write per connection, if not
+    with the next one.
 
     Args:
         modifications: Name of that topic; all other topics are signals.
@@ -79,9 +80,6 @@ class Consumer:
         Where more comes soon, a frame that is alone for its connection waits for it, `_GATHER_TURNS` times as long at
         most.
         """
-        if self._gathered is not None:
-            self._gathered.cancel()
-            self._gathered = None
         router = self._node.router
         epoch = self._epoch
         routed = Routed()
@@ -119,6 +117,9 @@ class Consumer:
             else:
                 router.route_modifications(topic, partition, (), part.next_offset, routed)
         self._finish(routed, started, gather=more_in_s > 0)
+        if self._gathered is not None:
+            self._gathered.cancel()
+            self._gathered = None
         if self._node.gathering:
             loop = asyncio.get_running_loop()
             self._gathered = loop.call_later(_GATHER_TURNS * more_in_s, self._node.write_gathered)

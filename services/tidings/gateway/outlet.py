@@ -29,7 +29,7 @@ class Outlet(asyncio.Protocol, ABC):
     costs no queue. Event loop thread only; nothing waits.
 
     Attributes:
-        inbox: The frames of the batch under way, in order.
+        inbox: Frames that are not written yet, in order: of the batch under way, or one that waits for the next batch.
         held: Nothing is routed to it: its place in the log is not the node's.
     """
 

@@ -43,7 +43,7 @@ class Subscriber(Member, Protocol):
 
     @property
     def inbox(self) -> list[bytes]:
-        """The frames of the batch under way, in order."""
+        """Frames that are not written yet, in order: of the batch under way, or one that waits for the next batch."""
 
     def send(self, frame: bytes) -> None:
         """Write one frame, of a batch that holds nothing else for this connection."""
