@@ -49,29 +49,36 @@ class ShortLog:
         return 0, bytes(builder.build()), None
 
 
-async def going_on_from(log: ShortLog, position: int) -> int:
-    jumps: list[tuple[int, int]] = []
+class Jumps:
+    """Notes where reading went on."""
 
-    class Witness:
-        def begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
-            raise AssertionError("nothing begins here")
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int]] = []
 
-        def jump(self, partition: Partition, offset: int, position: int) -> None:
-            jumps.append((offset, position))
+    def begin(self, partition: Partition, offset: int, since_ms: float | None) -> None:
+        raise AssertionError("nothing begins here")
 
-        async def deliver(self, _: Sequence[Fetched], more_in_s: float) -> None:
-            raise AssertionError("nothing is fetched here")
+    def jump(self, partition: Partition, offset: int, position: int) -> None:
+        self.seen.append((offset, position))
 
-    positions = Positions(log, Witness(), {})  # type: ignore[arg-type]
+    async def deliver(self, _: Sequence[Fetched], more_in_s: float) -> None:
+        raise AssertionError("nothing is fetched here")
+
+
+def reading(log: ShortLog, position: int) -> tuple[Positions, list[tuple[int, int]]]:
+    """Positions with one that was read up to, at the time 1,000 ms, and the list of jumps from there."""
+    jumps = Jumps()
+    positions = Positions(log, jumps, {})  # type: ignore[arg-type]
     positions.advance(PARTITION, position, 1_000)
-    await positions.find_again(PARTITION)
-    assert jumps == [(position, positions.next_offset[PARTITION])]
-    return positions.next_offset[PARTITION]
+    return positions, jumps.seen
 
 
-async def test_what_retention_has_cut_is_passed_over() -> None:
+async def test_what_retention_has_cut_is_passed_over_at_once() -> None:
     log = ShortLog(oldest=500, end=900, young_from=None)
-    assert await going_on_from(log, position=100) == 500
+    positions, jumps = reading(log, 100)
+    assert await positions.find_again(PARTITION)
+    assert positions.next_offset == {PARTITION: 500}
+    assert jumps == [(100, 500)]
     assert log.asked_ms == []
 
 
@@ -81,11 +88,70 @@ async def test_what_retention_has_cut_is_passed_over() -> None:
     ids=["nothing written since: from the end", "the first new record", "the topic was made anew: all of it is new"],
 )
 async def test_after_the_log_became_shorter_nothing_old_is_shown_and_nothing_new_left_out(
-    young_from: int | None, expected: int
+    young_from: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tidings.kafka.positions._CUT_AFTER_S", 0.0)
     log = ShortLog(oldest=0, end=8, young_from=young_from)
-    assert await going_on_from(log, position=10) == expected
+    positions, jumps = reading(log, 10)
+    assert await positions.find_again(PARTITION)
+    assert positions.next_offset == {PARTITION: expected}
+    assert jumps == [(10, expected)]
     assert log.asked_ms == [1_001]
+
+
+@pytest.mark.parametrize("position", [5, 8, 10], ids=["the oldest offset", "between", "the end"])
+async def test_a_position_that_the_leader_has_is_not_moved(position: int) -> None:
+    positions, jumps = reading(ShortLog(oldest=5, end=10, young_from=5), position)
+    assert not await positions.find_again(PARTITION)
+    assert positions.next_offset == {PARTITION: position}
+    assert jumps == []
+
+
+class Clock:
+    """In place of `time.monotonic`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr("tidings.kafka.positions.time.monotonic", lambda: self.now)
+
+
+async def test_a_log_that_ends_before_the_position_is_believed_to_be_cut_only_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    positions, jumps = reading(ShortLog(oldest=0, end=8, young_from=None), 10)
+    for _ in range(5):
+        assert not await positions.find_again(PARTITION)
+        clock.now += 1.0
+    assert jumps == []
+    assert await positions.find_again(PARTITION)
+    assert jumps == [(10, 8)]
+
+
+@pytest.mark.parametrize("between", ["the leader has it", "a record was read", "nobody said so for long"])
+async def test_a_log_that_was_found_whole_in_between_has_to_be_short_for_as_long_again(
+    between: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+    log = ShortLog(oldest=0, end=8, young_from=None)
+    positions, jumps = reading(log, 10)
+    assert not await positions.find_again(PARTITION)
+    clock.now += 4.0
+    if between == "the leader has it":
+        log.end = 10
+        assert not await positions.find_again(PARTITION)
+        log.end = 8
+    elif between == "a record was read":
+        positions.advance(PARTITION, 11, 1_000)
+    else:
+        clock.now += 2.0
+    clock.now += 1.0
+    assert not await positions.find_again(PARTITION)
+    clock.now += 4.9
+    assert not await positions.find_again(PARTITION)
+    clock.now += 0.2
+    assert await positions.find_again(PARTITION)
+    assert len(jumps) == 1
 
 
 class Begun:

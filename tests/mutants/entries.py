@@ -396,6 +396,40 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _UNIT + "test_cursor.py::test_a_damaged_cursor_is_refused",
     ),
     Mutant(
+        "followers-are-asked",
+        "A replica that has just come back is not believed.",
+        _KAFKA + "fetch_codec.py",
+        "_LEADERS_ONLY: Final = 10\n",
+        "_LEADERS_ONLY: Final = 11\n",
+        "tests/unit/kafka/test_fetch_codec.py::test_a_fetch_is_of_a_version_that_only_the_leader_answers",
+    ),
+    Mutant(
+        "a-good-position-moves",
+        "A position that the leader has stays, whatever another broker said.",
+        _KAFKA + "positions.py",
+        "self._is_cut(partition, position > end)",
+        "self._is_cut(partition, True)",
+        "tests/integration/test_source_positions.py"
+        "::test_a_log_that_was_found_whole_in_between_has_to_be_short_for_as_long_again",
+    ),
+    Mutant(
+        "cut-at-once",
+        "A broker that takes itself for the leader is not believed for some seconds.",
+        _KAFKA + "positions.py",
+        "        return now - first >= _CUT_AFTER_S\n",
+        "        return True\n",
+        "tests/integration/test_source_positions.py"
+        "::test_a_log_that_ends_before_the_position_is_believed_to_be_cut_only_after_a_while",
+    ),
+    Mutant(
+        "expired-without-a-look",
+        "A client is not told `expired` for a broker that does not hold an offset yet.",
+        _GATEWAY + "readback.py",
+        " and offset < await self._oldest(partition):",
+        ":",
+        _UNIT + "test_readback.py::test_an_offset_that_a_broker_does_not_hold_yet_is_not_expired",
+    ),
+    Mutant(
         "jump-in-silence",
         "Who is connected when retention passes the node by is told.",
         _GATEWAY + "consumer.py",

@@ -200,8 +200,7 @@ class ReadBack:
         Cost: then, up to twice the records that a repeat may be away from its first, as far as the payer affords it.
         """
         partition = Partition(self._topic, lane.partition)
-        oldest = (await self._cluster.offsets([partition], Start.EARLIEST))[partition] or 0
-        lane.oldest = oldest
+        lane.oldest = oldest = await self._oldest(partition)
         lane.next = max(oldest, lane.next)
         if _knows(self._known(lane), lane.next):
             return
@@ -221,6 +220,9 @@ class ReadBack:
                 if record.offset < lane.next:
                     _is_repeat(lane.repeats, record)
         lane.reserved_bytes = 0
+
+    async def _oldest(self, partition: Partition) -> int:
+        return (await self._cluster.offsets([partition], Start.EARLIEST))[partition] or 0
 
     async def _reserve(self, lane: Lane, size: int) -> None:
         """Wait until there is room for the lane's ids; whoever asks has a limit of time."""
@@ -256,7 +258,8 @@ class ReadBack:
                     self._on_bytes(len(data))
                     if error_code:
                         error = kafka_errors.for_code(error_code)
-                        if error is kafka_errors.OffsetOutOfRangeError:
+                        # Not so where the log seems to end before the offset: whoever was asked is not its leader.
+                        if error is kafka_errors.OffsetOutOfRangeError and offset < await self._oldest(partition):
                             raise Expired
                         self._cluster.look_again()
                         raise BrokerUnavailable(f"{partition.topic}/{partition.partition}: {error.__name__}")

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 from tidings.errors import BrokerUnavailable
+from tidings.kafka.fetch_codec import LeaderFetchRequest
 from tidings.kafka.fetch_session import Partition
 from tidings.kafka.reachability import telling_why
 
@@ -130,7 +130,7 @@ class Cluster:
                     found[Partition(topic, number)] = offset if offset >= 0 else None
         return found
 
-    async def fetch(self, node_id: int, request: FetchRequest) -> Any:
+    async def fetch(self, node_id: int, request: LeaderFetchRequest) -> Any:
         """Send a fetch on a connection of its own, so that what waits there for records holds nothing else up.
 
         Raises:
@@ -150,7 +150,7 @@ class Cluster:
         if leader is None:
             raise BrokerUnavailable(f"{partition.topic}/{partition.partition} has no leader")
         asked = [(partition.topic, [(partition.partition, offset, max_bytes)])]
-        response = await self._client.send(leader, FetchRequest(0, 1, max_bytes, _READ_COMMITTED, asked))
+        response = await self._client.send(leader, LeaderFetchRequest(0, 1, max_bytes, _READ_COMMITTED, asked))
         for _, answers in response.topics:
             for _, error_code, _, _, _, aborted, *_, data in answers:
                 return error_code, bytes(data), aborted

@@ -1,7 +1,7 @@
-"""Fetch version 11 as bytes. aiokafka's schemas walk every field in Python, which is half of what a round costs;
-here a partition is one `struct` call in each direction. Other versions go through aiokafka's own structs.
+"""Fetch version 10 as bytes. aiokafka's schemas walk every field in Python, which is half of what a round costs;
+here a partition is one `struct` call in each direction. Older versions go through aiokafka's own structs.
 
-Layout: KIP-227 (sessions), KIP-320 (leader epochs, not used), KIP-392 (replica hints, not used).
+Layout: KIP-227 (sessions), KIP-320 (leader epochs, not used).
 """
 
 import struct
@@ -9,22 +9,38 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Final
 
-from aiokafka.protocol.fetch import FetchRequest_v11, FetchResponse_v11
+from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v10, FetchResponse_v10
 
-__all__ = ["FetchAnswer", "FetchQuestion"]
+__all__ = ["FetchAnswer", "FetchQuestion", "LeaderFetchRequest"]
 
 _REQUEST_HEAD: Final = struct.Struct(">iiiibiii")
 _PARTITION_ASKED: Final = struct.Struct(">iiqqi")
 _ANSWER_HEAD: Final = struct.Struct(">ihii")
 _PARTITION_HEAD: Final = struct.Struct(">ihqqqi")
 _TRANSACTION: Final = struct.Struct(">qq")
-_PARTITION_TAIL: Final = struct.Struct(">ii")
 _INT: Final = struct.Struct(">i")
 _SHORT: Final = struct.Struct(">h")
+_LEADERS_ONLY: Final = 10
 
 
-class FetchAnswer(FetchResponse_v11):
-    """The response, decoded to what `FetchResponse_v11` would hold."""
+class LeaderFetchRequest(FetchRequest):
+    """aiokafka's fetch in a version that only a partition's leader answers.
+
+    From version 11 on (KIP-392) any replica does, asked for or not. One that has just come back ends before what its
+    leader has long shown, and calls a good offset out of range.
+    """
+
+    def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
+        """The request in the newest version that both sides speak."""
+        spoken = dict(versions)
+        if self.API_KEY in spoken:
+            oldest, newest = spoken[self.API_KEY]
+            spoken[self.API_KEY] = oldest, min(newest, _LEADERS_ONLY)
+        return super().prepare(spoken)
+
+
+class FetchAnswer(FetchResponse_v10):
+    """The response, decoded to what `FetchResponse_v10` would hold."""
 
     error_code: int
     session_id: int
@@ -64,15 +80,15 @@ class FetchAnswer(FetchResponse_v11):
                 for _ in range(aborted_count):  # -1: none
                     aborted.append(_TRANSACTION.unpack_from(whole, position))
                     position += _TRANSACTION.size
-                replica, length = _PARTITION_TAIL.unpack_from(whole, position)
-                position += _PARTITION_TAIL.size
+                (length,) = _INT.unpack_from(whole, position)
+                position += 4
                 records = b""
                 if length > 0:
                     records = bytes(whole[position : position + length])
                     if len(records) != length:
                         raise ValueError("the answer ends within the records of a partition")
                     position += length
-                partitions.append((*head, aborted, replica, records))
+                partitions.append((*head, aborted, records))
             topics.append((topic, partitions))
         return cls(error_code, session_id, topics)
 
@@ -80,8 +96,8 @@ class FetchAnswer(FetchResponse_v11):
         return f"FetchAnswer(error_code={self.error_code}, session_id={self.session_id})"
 
 
-class FetchQuestion(FetchRequest_v11):
-    """The request, from the same fields in the same order as `FetchRequest_v11`."""
+class FetchQuestion(FetchRequest_v10):
+    """The request, from the same fields in the same order as `FetchRequest_v10`."""
 
     RESPONSE_TYPE = FetchAnswer
 
@@ -96,7 +112,6 @@ class FetchQuestion(FetchRequest_v11):
         epoch: int,
         topics: Sequence[tuple[str, Sequence[tuple[int, ...]]]],
         forgotten: Sequence[tuple[str, Sequence[int]]],
-        rack: str,
     ) -> None:
         parts = [_REQUEST_HEAD.pack(replica, max_wait_ms, min_bytes, max_bytes, isolation, session, epoch, len(topics))]
         for topic, asked in topics:
@@ -106,7 +121,6 @@ class FetchQuestion(FetchRequest_v11):
         for topic, numbers in forgotten:
             parts += [_text(topic), _INT.pack(len(numbers))]
             parts += [_INT.pack(number) for number in numbers]
-        parts.append(_text(rack))
         self._bytes = b"".join(parts)
 
     def encode(self) -> bytes:

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from aiokafka.errors import IncompatibleBrokerVersion
-from aiokafka.protocol.fetch import FetchRequest
 
-from tidings.kafka.fetch_codec import FetchQuestion
+from tidings.kafka.fetch_codec import FetchQuestion, LeaderFetchRequest
 
 __all__ = ["FetchSession", "Partition"]
 
@@ -21,7 +20,6 @@ _MAX_BYTES: Final = 2 * 1024 * 1024
 _PARTITION_BYTES: Final = 1024 * 1024
 _WITH_SESSIONS: Final = 7
 _WITH_LEADER_EPOCHS: Final = 9
-_WITH_RACKS: Final = 11
 _LAST_EPOCH: Final = 2**31 - 1
 
 
@@ -42,7 +40,7 @@ class FetchSession:
         self._wanted: Sequence[Partition] = ()
         self._turn = 0
 
-    def request(self, wanted: Sequence[Partition], positions: Mapping[Partition, int]) -> FetchRequest:
+    def request(self, wanted: Sequence[Partition], positions: Mapping[Partition, int]) -> LeaderFetchRequest:
         """The next fetch: of `wanted` from their positions, `read_committed`, as soon as there is anything or in 0.5 s.
 
         Cost: a look at each partition; encoding of those that moved.
@@ -86,7 +84,7 @@ class FetchSession:
         self._wanted = ()
 
 
-class _SessionFetchRequest(FetchRequest):
+class _SessionFetchRequest(LeaderFetchRequest):
     """aiokafka's fetch with the session's fields, which its own leaves empty."""
 
     def __init__(
@@ -120,8 +118,6 @@ class _SessionFetchRequest(FetchRequest):
             list(topics.items()),
             list(forgotten.items()),
         ]
-        if version == _WITH_RACKS:
-            return FetchQuestion(*fields, "")  # type: ignore[arg-type]  # in the order of its parameters
-        if version > _WITH_RACKS:
-            fields.append("")
+        if version == FetchQuestion.API_VERSION:
+            return FetchQuestion(*fields)  # type: ignore[arg-type]  # in the order of its parameters
         return request_struct_class(*fields)

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 _CLOCKS_APART_MS: Final = 5_000
 _LAST_BATCH_BYTES: Final = 4_096
 """A larger batch comes whole all the same."""
+_CUT_AFTER_S: Final = 5.0
+"""A broker that was frozen learns within about a second what has become of its partitions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ class Positions:
         self._reader = reader
         self._history = history
         self._last_ms: dict[Partition, int] = {}
+        self._short_since: dict[Partition, tuple[float, float]] = {}
         self.next_offset: dict[Partition, int] = {}
         """Of every partition known."""
         self.ends_at_start: dict[Partition, int] = {}
@@ -63,6 +66,8 @@ class Positions:
             last_ms: The time of the last record that was read with it; None: there was none.
         """
         self.next_offset[partition] = next_offset
+        if self._short_since:
+            self._short_since.pop(partition, None)
         if last_ms is not None:
             self._last_ms[partition] = last_ms
 
@@ -106,32 +111,51 @@ class Positions:
         """The topic is another one, with these partitions: all of it is read."""
         for gone in [one for one in self.next_offset if one.topic == topic]:
             del self.next_offset[gone]
+            self._short_since.pop(gone, None)
         for partition, offset in oldest.items():
             self._begin(partition, offset, None)
 
-    async def find_again(self, partition: Partition) -> None:
-        """The position is out of the log's range: retention passed it by, or the log is shorter or another one.
+    async def find_again(self, partition: Partition) -> bool:
+        """A broker said that the position is out of the log's range. False: it isn't, or not for sure yet; ask again.
 
-        Behind the log's start: go on from the start. Ahead of its end (an unclean election cut it, or the topic was
-        made anew): go on from the first record younger than the last one read, so that nothing old is shown again and
-        nothing new is left out. Where no broker answers, it stays.
+        Behind the log's start, as after retention: go on from the start. Ahead of its end (an unclean election cut
+        it): believed only after `_CUT_AFTER_S` in which nobody said otherwise, for a broker that was frozen while
+        another one became leader still takes itself for it. Then go on from the first record younger than the last
+        one read, so that nothing old is shown again and nothing new is left out. Where no broker answers, it stays.
         """
         position = self.next_offset[partition]
         try:
             oldest = (await self._cluster.offsets([partition], Start.EARLIEST))[partition]
+            end = (await self._cluster.offsets([partition], Start.LATEST))[partition]
+            if oldest is None or end is None:
+                return False
             going_on = oldest
-            if oldest is not None and position > oldest:
+            if position >= oldest:
+                if not self._is_cut(partition, position > end):
+                    return False
                 younger_ms = self._last_ms[partition] + 1
-                going_on = (await self._cluster.offsets([partition], younger_ms))[partition]
-                if going_on is None:
-                    going_on = (await self._cluster.offsets([partition], Start.LATEST))[partition]
+                young = (await self._cluster.offsets([partition], younger_ms))[partition]
+                going_on = end if young is None else young
         except AWAY as error:
             log.warning("%s/%d: position out of range, and no answer yet: %s", *partition, error)
-            return
-        if going_on is not None:
-            log.error("%s/%d: offset %d is out of range; going on from %d", *partition, position, going_on)
-            self.next_offset[partition] = going_on
-            self._reader.jump(partition, position, going_on)
+            return False
+        self._short_since.pop(partition, None)
+        log.error("%s/%d: offset %d is out of range; going on from %d", *partition, position, going_on)
+        self.next_offset[partition] = going_on
+        self._reader.jump(partition, position, going_on)
+        return True
+
+    def _is_cut(self, partition: Partition, short: bool) -> bool:
+        """Whether the log has been seen to end before our position for long enough. Each look must be soon after the
+        one before, as between two fetches that fail, or it begins anew."""
+        now = time.monotonic()
+        first, last = self._short_since.pop(partition, (now, now))
+        if not short:
+            return False
+        if now - last > _CUT_AFTER_S:
+            first = now
+        self._short_since[partition] = (first, now)
+        return now - first >= _CUT_AFTER_S
 
     async def _adopt(self, partitions: Sequence[Partition], start: Start) -> None:
         now_ms = int(time.time() * 1000)

@@ -302,9 +302,10 @@ class RecordSource:
     async def _on_error(self, partition: Partition, error_code: int) -> None:
         error = kafka_errors.for_code(error_code)
         if error is kafka_errors.OffsetOutOfRangeError:
-            if self._replaced is None or not await self._replaced():
-                await self._positions.find_again(partition)
-            return
+            if self._replaced is not None and await self._replaced():
+                return
+            if await self._positions.find_again(partition):
+                return
         log.warning("%s/%d: %s", *partition, error.__name__)
         self._doubted.add(partition)
         self.cluster.look_again()

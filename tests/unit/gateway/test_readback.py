@@ -141,6 +141,15 @@ def test_a_log_cut_while_it_is_read_is_expired() -> None:
         run(older.read(0, 100, RICH))
 
 
+def test_an_offset_that_a_broker_does_not_hold_yet_is_not_expired() -> None:
+    log = FakeLog(1_000)
+    log.failures = [kafka_errors.OffsetOutOfRangeError.errno]
+    older = reader(log)
+    with pytest.raises(BrokerUnavailable):
+        run(older.read(0, 333, RICH))
+    assert run(offsets(older, 333, 900)) == list(range(333, 900))
+
+
 def test_those_who_need_the_same_range_share_its_reads() -> None:
     log = FakeLog(2_000)
     older = reader(log)
