@@ -23,7 +23,7 @@ async def serve_admin(
     """
 
     async def answer_metrics(request: web.Request) -> web.Response:
-        body, content_type = metrics.exposition(request.headers.get("Accept", ""))
+        body, content_type = await metrics.exposition(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     async def answer_health(_: web.Request) -> web.Response:

@@ -5,6 +5,7 @@ that one event loop does not need (docs/decisions/0104). So the values live here
 prometheus_client, which knows the formats, collects them on a scrape. Names and meanings: `tidings.metric_specs`.
 """
 
+import asyncio
 import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -104,9 +105,10 @@ class Metrics(Collector):
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Register with `registry`; by default one of its own, with the process's CPU, memory and files beside ours."""
+        self._process: ProcessCollector | None = None
         if registry is None:
             registry = CollectorRegistry()
-            ProcessCollector(registry=registry)
+            self._process = ProcessCollector(registry=None)
             PlatformCollector(registry=registry)
             GCCollector(registry=registry)
         self.registry = registry
@@ -150,10 +152,15 @@ class Metrics(Collector):
             return float(histogram.count) if histogram else 0.0
         return dict(self._samples(spec)).get(key, 0.0)
 
-    def exposition(self, accept: str = "") -> tuple[bytes, str]:
-        """The answer to a scrape: body and content type, in the format that the Accept header asks for."""
+    async def exposition(self, accept: str = "") -> tuple[bytes, str]:
+        """The answer to a scrape: body and content type, in the format that the Accept header asks for.
+
+        Cost: half a millisecond of the event loop. The process's own numbers are read in a thread: with 10,000 sockets
+        the kernel takes 4 to 20 ms to list its files, and every record would wait for that.
+        """
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        process = () if self._process is None else await asyncio.to_thread(self._process.collect)
+        return encode(_Scrape([*process, *self.registry.collect()])), content_type
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: names are checked by the table, and registering must not call the hooks."""
@@ -196,6 +203,16 @@ class Metrics(Collector):
             logging.getLogger(__name__).exception("a metric could not be read: %s", spec.name)
             return
         yield from samples
+
+
+class _Scrape(Collector):
+    """What was collected already."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
 
 
 def _values(name: MetricName, labels: Mapping[str, str]) -> Labels:

@@ -1,9 +1,11 @@
 """Names, values and exposition of the metrics, and what they cost."""
 
+import asyncio
+import threading
 from typing import cast, get_args
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
 from tidings.errors import InvalidState
@@ -17,7 +19,7 @@ def metrics() -> Metrics:
 
 
 def scraped(metrics: Metrics) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    text = metrics.exposition()[0].decode()
+    text = asyncio.run(metrics.exposition())[0].decode()
     families = text_string_to_metric_families(text)
     return {(s.name, tuple(sorted(s.labels.items()))): s.value for family in families for s in family.samples}
 
@@ -127,8 +129,22 @@ def test_what_was_never_used_is_not_shown(metrics: Metrics) -> None:
     assert metrics.value("tidings_gateway_encode_seconds") == 0
 
 
-def test_the_process_is_there_by_default_and_both_formats() -> None:
-    body, kind = Metrics().exposition("application/openmetrics-text; version=1.0.0")
+async def test_a_scrape_does_not_hold_records_up_while_the_files_of_the_process_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted = threading.Event()
+
+    def collect(_: ProcessCollector) -> list[Metric]:
+        assert counted.wait(5), "the event loop stood still"
+        return []
+
+    monkeypatch.setattr(ProcessCollector, "collect", collect)
+    asyncio.get_running_loop().call_later(0.01, counted.set)
+    await Metrics().exposition()
+
+
+async def test_the_process_is_there_by_default_and_both_formats() -> None:
+    body, kind = await Metrics().exposition("application/openmetrics-text; version=1.0.0")
     assert b"# EOF" in body
     assert kind.startswith("application/openmetrics-text")
     assert b"process_cpu_seconds_total" in body
