@@ -14,9 +14,10 @@ from tidings.kafka.cluster import Start
 from tidings.kafka.fetch_session import Partition
 from tidings.kafka.positions import History, Positions
 from tidings.kafka.reader import Fetched
-from tidings.kafka.source import RecordSource
+from tidings.kafka.source import RecordSource, _Place
 
 PARTITION = Partition("modifications", 3)
+PLACE = _Place(1, PARTITION.topic)
 
 
 class ShortLog:
@@ -220,7 +221,7 @@ class Answers:
     def __init__(self, *answers: bytes | int) -> None:
         self.answers = list(answers)
 
-    async def fetch(self, node_id: int, request: Any) -> Any:
+    async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
         answer = self.answers.pop(0)
         code, data = (answer, b"") if isinstance(answer, int) else (0, answer)
         topics: list[Any] = [(PARTITION.topic, [(PARTITION.partition, code, 10, 10, 0, [], -1, data)])]
@@ -228,6 +229,41 @@ class Answers:
 
     def look_again(self) -> None:
         pass
+
+
+async def test_a_silent_topic_is_not_asked_for_with_a_busy_one_and_does_not_hold_it_up() -> None:
+    asked: list[tuple[int, list[str]]] = []
+
+    class TwoTopics(Answers):
+        def leader(self, _: Partition) -> int:
+            return 1
+
+        async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
+            asked.append((lane, [partition.topic for partition, _ in request._moved]))
+            if lane == 1:
+                await asyncio.sleep(60)
+            if not self.answers:
+                busy_is_through.set()
+                await asyncio.sleep(60)
+            return await super().fetch(node_id, lane, request)
+
+    class Nobody(Begun):
+        async def deliver(self, _: Sequence[Fetched], more_in_s: float) -> None:
+            pass
+
+    busy_is_through = asyncio.Event()
+    source = RecordSource({}, [PARTITION.topic, "signals"], Nobody(), linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = TwoTopics(batch(0), batch(1), batch(2))  # type: ignore[assignment]
+    source._positions.next_offset = {PARTITION: 0, Partition("signals", 0): 0, Partition("signals", 1): 0}
+    source._tend_readers()
+    async with asyncio.timeout(5):
+        await busy_is_through.wait()
+    for task in source._readers.values():
+        task.cancel()
+    await asyncio.gather(*source._readers.values(), return_exceptions=True)
+    assert source.positions[PARTITION] == 3
+    assert [topics for lane, topics in asked if lane == 1] == [["signals", "signals"]]
+    assert {topic for lane, topics in asked if lane == 0 for topic in topics} == {PARTITION.topic}
 
 
 UNKNOWN_TOPIC = 3
@@ -263,10 +299,10 @@ async def fetched(
     source.cluster = Answers(*answers)  # type: ignore[assignment]
     source.connected = True
     source._positions.advance(PARTITION, 5, None)
-    source._answered_at[1] = time.monotonic() - silence_s
+    source._answered_at[PLACE] = time.monotonic() - silence_s
     believed = 0
     for _ in answers:
-        believed += len(await source._fetch(1, [PARTITION]) or ())
+        believed += len(await source._fetch(PLACE, [PARTITION]) or ())
         await asyncio.sleep(between_s)
     return believed, asked
 

@@ -396,6 +396,23 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _UNIT + "test_cursor.py::test_a_damaged_cursor_is_refused",
     ),
     Mutant(
+        "one-lane-for-all",
+        "A topic where nothing happens does not hold one up where much does.",
+        _KAFKA + "source.py",
+        "_Place(leader, partition.topic)",
+        "_Place(leader, self._topics[0])",
+        "tests/integration/test_source_positions.py"
+        "::test_a_silent_topic_is_not_asked_for_with_a_busy_one_and_does_not_hold_it_up",
+    ),
+    Mutant(
+        "scrape-in-the-loop",
+        "A scrape does not hold records up while the files of the process are counted.",
+        "shared/tidings/metrics.py",
+        "await asyncio.to_thread(self._process.collect)",
+        "self._process.collect()",
+        "tests/unit/test_metrics.py::test_a_scrape_does_not_hold_records_up_while_the_files_of_the_process_are_counted",
+    ),
+    Mutant(
         "followers-are-asked",
         "A replica that has just come back is not believed.",
         _KAFKA + "fetch_codec.py",

@@ -130,13 +130,16 @@ class Cluster:
                     found[Partition(topic, number)] = offset if offset >= 0 else None
         return found
 
-    async def fetch(self, node_id: int, request: LeaderFetchRequest) -> Any:
+    async def fetch(self, node_id: int, lane: int, request: LeaderFetchRequest) -> Any:
         """Send a fetch on a connection of its own, so that what waits there for records holds nothing else up.
 
+        Args:
+            lane: From 0: fetches of different lanes don't wait for each other.
         Raises:
             One of `AWAY`.
         """
-        return await self._client.send(node_id, request, group=ConnectionGroup.COORDINATION)
+        # aiokafka takes any number for the name of a connection; up to this one they are its own.
+        return await self._client.send(node_id, request, group=ConnectionGroup.COORDINATION + 1 + lane)
 
     async def fetch_once(self, partition: Partition, offset: int, max_bytes: int) -> Any:
         """Read a piece of one partition, `read_committed`, without waiting for what is not there yet.

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiokafka.errors as kafka_errors
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
@@ -37,11 +37,20 @@ _TOLD_WITHIN_S: Final = 2.0
 """So long records wait at most, and so often at most, for an answer about their topic that does not come."""
 
 
+class _Place(NamedTuple):
+    """Where one reader reads."""
+
+    broker: int
+    topic: str
+
+
 class RecordSource:
     """Reads every partition of its topics, `read_committed`, from the end; partitions added later from their beginning.
 
-    One task per broker fetches for all partitions that it leads. What comes is handed over at once, so a record waits
-    in no queue between the socket of the broker and those of the clients.
+    One task per broker and topic fetches for all partitions of the topic that the broker leads: a broker looks at each
+    partition of a fetch whenever one of them has something, so a topic where little happens is not asked for together
+    with one where much does. What comes is handed over at once, so a record waits in no queue between the socket of
+    the broker and those of the clients.
 
     Args:
         options: aiokafka's connection options (`tidings.kafka.connection.aiokafka_options`).
@@ -72,14 +81,15 @@ class RecordSource:
         self._replaced = replaced
         self._epoch = 0
         self._linger_s = linger_s
-        self._readers: dict[int, asyncio.Task[None]] = {}
-        self._led: dict[int, list[Partition]] = {}
+        self._topics = tuple(topics)
+        self._readers: dict[_Place, asyncio.Task[None]] = {}
+        self._led: dict[_Place, list[Partition]] = {}
         self._in_flight: set[Partition] = set()
-        self._sessions: dict[int, FetchSession] = {}
+        self._sessions: dict[_Place, FetchSession] = {}
         self._stuck: dict[Partition, int] = {}
         self._doubted: set[Partition] = set()
         self._ask_from = 0.0
-        self._answered_at: dict[int, float] = {}
+        self._answered_at: dict[_Place, float] = {}
         self._ends: dict[Partition, int] = {}
         self.connected = False
         """Whether the last fetch, of any broker, was answered."""
@@ -162,24 +172,26 @@ class RecordSource:
 
     def _tend_readers(self) -> None:
         """See that every broker that leads something is read from, and which partitions are whose."""
-        led: dict[int, list[Partition]] = {}
+        led: dict[_Place, list[Partition]] = {}
         for partition in self.positions:
             leader = self.cluster.leader(partition)
             if leader is not None:
-                led.setdefault(leader, []).append(partition)
+                led.setdefault(_Place(leader, partition.topic), []).append(partition)
         self._led = led
-        for node_id in led:
-            task = self._readers.get(node_id)
+        for place in led:
+            task = self._readers.get(place)
             if task is not None and task.done() and not task.cancelled() and (failure := task.exception()) is not None:
                 raise failure
             if task is None or task.done():
-                self._readers[node_id] = asyncio.create_task(self._read(node_id), name=f"fetch-{node_id}")
+                self._readers[place] = asyncio.create_task(
+                    self._read(place), name=f"fetch-{place.topic}-{place.broker}"
+                )
 
-    async def _read(self, node_id: int) -> None:
+    async def _read(self, place: _Place) -> None:
         in_flight = self._in_flight
         retry_s = _RETRY_S
         pacer = Pacer(self._linger_s, time.perf_counter())
-        while led := self._led.get(node_id):
+        while led := self._led.get(place):
             # A partition whose leader changed may still be in the hands of the other broker's reader.
             wanted = [partition for partition in led if partition not in in_flight] if in_flight else led
             if not wanted:
@@ -187,7 +199,7 @@ class RecordSource:
                 continue
             in_flight.update(wanted)
             try:
-                fetched = await self._fetch(node_id, wanted)
+                fetched = await self._fetch(place, wanted)
                 answered_at = time.perf_counter()
                 if fetched:
                     await self._reader.deliver(fetched, self._linger_s if pacer.busy else 0.0)
@@ -206,29 +218,29 @@ class RecordSource:
             elif self._stuck:
                 await asyncio.sleep(_RETRY_S)
 
-    async def _fetch(self, node_id: int, wanted: Sequence[Partition]) -> list[Fetched] | None:
+    async def _fetch(self, place: _Place, wanted: Sequence[Partition]) -> list[Fetched] | None:
         """One fetch. None: the broker did not answer. Positions move before the records are handed over."""
-        session = self._sessions.setdefault(node_id, FetchSession())
+        session = self._sessions.setdefault(place, FetchSession())
         epoch = self._epoch
         request = session.request(wanted, self.positions)
         try:
-            response = await self.cluster.fetch(node_id, request)
+            response = await self.cluster.fetch(place.broker, self._topics.index(place.topic), request)
         except AWAY as error:
             session.reset()
             if self.connected:
-                log.warning("broker %s does not answer a fetch: %r", node_id, error)
+                log.warning("broker %s does not answer a fetch: %r", place.broker, error)
             self.connected = False
             self.cluster.look_again()
             return None
         if not self.connected:
-            log.info("broker %s answers again", node_id)
+            log.info("broker %s answers again", place.broker)
             self.reconnects += 1
             self._doubted.update(self.positions)
         self.connected = True
         now = time.monotonic()
-        if now - self._answered_at.get(node_id, now) > _UNSEEN_S:
+        if now - self._answered_at.get(place, now) > _UNSEEN_S:
             self._doubted.update(wanted)
-        self._answered_at[node_id] = now
+        self._answered_at[place] = now
         if self._doubted:
             await self._settle_doubts(response)
         if epoch != self._epoch:
