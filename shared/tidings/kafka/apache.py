@@ -26,7 +26,18 @@ from tidings.ports import free_ports
 
 __all__ = ["ApacheBroker", "ApacheKafka"]
 
-_HEAP: Final = ("-Xms128m", "-Xmx512m")
+_SMALL: Final = ("-Xms128m", "-Xmx512m")
+_AS_SHIPPED: Final = (
+    "-Xms1G",
+    "-Xmx1G",
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-XX:MaxInlineLevel=15",
+)
+"""The defaults of Kafka's own `kafka-server-start.sh` and `kafka-run-class.sh`."""
 
 
 class ApacheBroker:
@@ -35,12 +46,21 @@ class ApacheBroker:
     Made by `ApacheKafka`. Every method may be called from any thread, but not two at once.
     """
 
-    def __init__(self, node: int, folder: Path, port: int, properties: Mapping[str, str], jars: Path) -> None:
+    def __init__(
+        self,
+        node: int,
+        folder: Path,
+        port: int,
+        properties: Mapping[str, str],
+        jars: Path,
+        java_options: Sequence[str] = _SMALL,
+    ) -> None:
         self.node = node
         self.port = port
         self.log_file = folder / "server.log"
         self._folder = folder
         self._jars = jars
+        self._java_options = java_options
         self._properties = {**properties, "log.dirs": str((folder / "data").resolve())}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -95,7 +115,7 @@ class ApacheBroker:
         """
         if self.alive:
             raise InvalidState(f"broker {self.node} runs already")
-        command = [*self._java(*_HEAP), "kafka.Kafka", str(self._folder / "server.properties")]
+        command = [*self._java(*self._java_options), "kafka.Kafka", str(self._folder / "server.properties")]
         with open(self.log_file, "ab") as out:
             self._process = spawn(command, out=out)
 
@@ -194,6 +214,7 @@ class ApacheKafka:
         brokers: int = 1,
         ports: Sequence[int] = (),
         settings: Mapping[str, str] | None = None,
+        small: bool = True,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         """Nothing is started yet.
@@ -203,6 +224,8 @@ class ApacheKafka:
             brokers: 1 or 3.
             ports: Client ports, one for each broker; free ones if empty.
             settings: Lines of server.properties that replace or join ours.
+            small: A heap for a developer's machine, whose collector is often at work; else 1 GB and the options of
+                Kafka's own start script.
         """
         if brokers not in (1, 3):
             raise InvalidState("a cluster has 1 or 3 brokers")
@@ -218,7 +241,9 @@ class ApacheKafka:
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
         for node, (port, controller) in enumerate(zip(client_ports, controllers, strict=True), 1):
             properties = {**_properties(node, port, controller, voters, brokers), **(settings or {})}
-            self.brokers.append(ApacheBroker(node, folder / f"broker-{node}", port, properties, jars))
+            self.brokers.append(
+                ApacheBroker(node, folder / f"broker-{node}", port, properties, jars, _SMALL if small else _AS_SHIPPED)
+            )
 
     @property
     def bootstrap_servers(self) -> str:

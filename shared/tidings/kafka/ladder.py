@@ -101,6 +101,7 @@ def start(
     brokers: int = 1,
     allow_embedded: bool = False,
     only: Rung | None = None,
+    small: bool = True,
     environ: Mapping[str, str] | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> Broker:
@@ -113,6 +114,7 @@ def start(
         brokers: 1 or 3, for the rung `apache`.
         allow_embedded: Tests of guarantees leave this False: the embedded broker keeps none.
         only: Take this rung or fail.
+        small: As in `ApacheKafka`, for the rung `apache`.
         log: Told, in words, what takes long.
     Raises:
         BrokerUnavailable: No rung can be had; the message names each and why.
@@ -128,7 +130,7 @@ def start(
             if rung == "docker":
                 return _with_docker(port, tuple(skipped), log)
             if rung == "apache":
-                return _from_jars(state_dir, port, brokers, tuple(skipped), log)
+                return _from_jars(state_dir, port, brokers, tuple(skipped), log, small=small)
             return _embedded(tuple(skipped))
         except BrokerUnavailable as error:
             if rung == "environment" and not needs_port(environ):
@@ -204,12 +206,18 @@ def _wait_answers(settings: KafkaSettings) -> None:
 
 
 def _from_jars(
-    state_dir: Path, port: int | None, brokers: int, skipped: tuple[str, ...], log: Callable[[str], None]
+    state_dir: Path,
+    port: int | None,
+    brokers: int,
+    skipped: tuple[str, ...],
+    log: Callable[[str], None],
+    *,
+    small: bool,
 ) -> Broker:
     if missing := find_tools():
         raise BrokerUnavailable(missing)
     ports = [port, *free_ports(brokers - 1)] if port else []
-    cluster = ApacheKafka(state_dir / "kafka", brokers=brokers, ports=ports, log=log)
+    cluster = ApacheKafka(state_dir / "kafka", brokers=brokers, ports=ports, small=small, log=log)
     log(f"starting Apache Kafka {VERSION}")
     cluster.start()
     settings = KafkaSettings(bootstrap_servers=cluster.bootstrap_servers)

@@ -14,14 +14,14 @@ NOWHERE = Path("unused")
 
 
 def missing(why: str) -> Callable[..., Broker]:
-    def rung(*arguments: object) -> Broker:
+    def rung(*arguments: object, small: bool = True) -> Broker:
         raise BrokerUnavailable(why)
 
     return rung
 
 
 def there(name: Rung) -> Callable[..., Broker]:
-    def rung(*arguments: object) -> Broker:
+    def rung(*arguments: object, small: bool = True) -> Broker:
         skipped = next(part for part in arguments if isinstance(part, tuple))
         return Broker(name, KafkaSettings(), "a broker", skipped)
 

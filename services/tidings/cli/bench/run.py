@@ -119,7 +119,7 @@ def run(options: Options, say: Callable[[str], None]) -> Report:
     engine: EngineName = "python" if library is None else "native"
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidings-bench-")))
-        broker = stack.enter_context(ladder.start(directory / "kafka", allow_embedded=True, log=say))
+        broker = stack.enter_context(ladder.start(directory / "kafka", allow_embedded=True, small=False, log=say))
         say(broker.describe())
         report = Report(
             machine.describe(),
