@@ -79,6 +79,10 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     "--gateway-env", callback=_pairs, multiple=True, metavar="NAME=VALUE", help="A setting that is not the default."
 )
 @click.option("--gateway-command", default=OUR_GATEWAY, help="Another gateway, to compare versions. [default: ours]")
+@click.option(
+    "--kafka-heap", type=click.Choice(["small", "shipped"]), default="small", show_default=True,
+    help="Of the broker that is started: as with `tidings up`, or 1 GB as with Kafka's own start script.",
+)  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Where all numbers go.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables for README on stdout.")
 @click.option("--check-floor", is_flag=True, help="Exit code 1 if a ratio is below the recorded floor.")
@@ -152,7 +156,10 @@ def _options(quick: bool, cache: Path, given: dict[str, Any]) -> Options:
     source = click.get_current_context().get_parameter_source
     chosen = {
         name: given[name]
-        for name in ("rounds", "seconds", "warm_up", "idle_seconds", "connects", "seed", "engine", "gateway_command")
+        for name in (
+            *("rounds", "seconds", "warm_up", "idle_seconds", "connects", "seed", "engine", "gateway_command"),
+            "kafka_heap",
+        )
         if not quick or source(name) is not click.core.ParameterSource.DEFAULT
     }
     # Options that may be repeated are empty when not given.

@@ -39,6 +39,8 @@ class Options:
     rounds: int = 5
     seconds: float = 8.0
     warm_up: float = 2.0
+    kafka_heap: Literal["small", "shipped"] = "small"
+    """Of the broker that the bench starts: as with `tidings up`, or as with Kafka's own start script."""
     kafka_warm_up_s: float = 30.0
     """Of load on the broker before the first round; a single round goes without."""
     written: tuple[int, int, int] = (1_000, 250, 200)

@@ -119,12 +119,14 @@ def run(options: Options, say: Callable[[str], None]) -> Report:
     engine: EngineName = "python" if library is None else "native"
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tidings-bench-")))
-        broker = stack.enter_context(ladder.start(directory / "kafka", allow_embedded=True, small=False, log=say))
+        broker = stack.enter_context(
+            ladder.start(directory / "kafka", allow_embedded=True, small=options.kafka_heap == "small", log=say)
+        )
         say(broker.describe())
         report = Report(
             machine.describe(),
             {
-                "kafka": broker.what,
+                "kafka": broker.what + (f", {options.kafka_heap} heap" if broker.rung == "apache" else ""),
                 "rounds": options.rounds,
                 "seconds": options.seconds,
                 "warm_up": options.warm_up,
