@@ -207,7 +207,7 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_gateway_kafka_up",
-        "1 while the last fetch from Kafka succeeded.",
+        "1 while the last fetch was answered by every broker that leads something.",
         runbook="0: clients stay connected and get everything when Kafka is back. Check the brokers, then"
         " `TIDINGS_KAFKA_*`.",
     ),

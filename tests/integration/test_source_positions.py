@@ -275,6 +275,117 @@ def batch(offset: int) -> bytes:
     return offset.to_bytes(8, "big") + bytes(builder.build())[8:]
 
 
+class Away(ShortLog):
+    """A broker that answers no fetch until `back` is set; notes who asked."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 8, None)
+        self.back = False
+        self.asked: list[int] = []
+        self.leads = True
+        self.down: list[bool] = []
+
+    def leader(self, partition: Partition) -> int | None:
+        return 1 if self.leads or partition.topic == "signals" else None
+
+    async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
+        self.asked.append(lane)
+        if not self.back:
+            raise OSError("nobody listens")
+        await asyncio.sleep(60)
+
+    async def is_reachable(self, node_id: int, lane: int) -> bool:
+        self.asked.append(lane)
+        return self.back
+
+    def look_again(self) -> None:
+        pass
+
+
+async def test_kafka_counts_as_there_when_all_that_lead_something_answer() -> None:
+    class Broker(Away):
+        leader_id: int | None = 1
+
+        def leader(self, partition: Partition) -> int | None:
+            return self.leader_id
+
+        async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
+            if self.down[lane]:
+                raise OSError("nobody listens")
+            await asyncio.sleep(0)
+            return SimpleNamespace(error_code=0, session_id=7, topics=[])
+
+    cluster = Broker()
+    cluster.down = [False, False]
+    source = RecordSource({}, [PARTITION.topic, "signals"], Begun(), linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = cluster  # type: ignore[assignment]
+    source._positions.next_offset = {PARTITION: 0, Partition("signals", 0): 0}
+
+    async def seen() -> bool:
+        source._tend_readers()
+        for _ in range(30):
+            await asyncio.sleep(0)
+        return source.connected
+
+    try:
+        assert await seen()
+        cluster.down[0] = True
+        assert not await seen(), "one topic's fetches are answered, the other's are not"
+        cluster.leader_id = None
+        assert not await seen(), "nobody leads anything"
+        cluster.down[0] = False
+        assert not await seen()
+        cluster.leader_id = 1
+        cluster.back = True
+        assert source.reconnects == 0
+        assert await seen()
+        assert source.reconnects == 2, "whatever was known of the topics is to be asked again"
+        cluster.down = [True, True]
+        cluster.back = False
+        assert not await seen()
+        cluster.down = [False, False]
+        cluster.leader_id = 2
+        assert await seen(), "another broker leads all of it"
+        assert source.reconnects >= 3
+    finally:
+        for task in source._readers.values():
+            task.cancel()
+        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+
+
+async def reading_from(cluster: Away, turns: int) -> list[int]:
+    """Who asked, in that many turns of the loop more."""
+    cluster.asked.clear()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return cluster.asked
+
+
+async def test_one_reader_asks_whether_a_broker_is_back_and_then_all_read_on() -> None:
+    cluster = Away()
+    source = RecordSource({}, [PARTITION.topic, "signals"], Begun(), linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = cluster  # type: ignore[assignment]
+    source._positions.next_offset = {PARTITION: 0, Partition("signals", 0): 0}
+    source._tend_readers()
+    try:
+        assert set(await reading_from(cluster, 10)) == {0, 1}, "each finds out for itself that it is gone"
+        assert set(await reading_from(cluster, 50)) == {0}
+        cluster.leads = False  # another broker leads the asker's partitions now
+        source._tend_readers()
+        await reading_from(cluster, 10)
+        assert set(await reading_from(cluster, 50)) == {1}
+        cluster.leads = True
+        source._tend_readers()
+        await reading_from(cluster, 10)
+        assert set(await reading_from(cluster, 50)) == {1}
+        cluster.back = True
+        assert set(await reading_from(cluster, 50)) == {0, 1}
+    finally:
+        for task in source._readers.values():
+            task.cancel()
+        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+
+
 async def fetched(
     *answers: bytes | int,
     replaced: list[bool | None],

@@ -396,6 +396,31 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         _UNIT + "test_cursor.py::test_a_damaged_cursor_is_refused",
     ),
     Mutant(
+        "busy-by-itself",
+        "A node is busy by what all its readers do together.",
+        _KAFKA + "pacing.py",
+        "        self._load = load\n",
+        "        self._load = Load(now)\n",
+        "tests/unit/kafka/test_pacing.py::test_a_node_is_busy_by_what_all_its_readers_do_together",
+    ),
+    Mutant(
+        "up-without-a-leader",
+        "Kafka does not count as there while nobody leads anything.",
+        _KAFKA + "source.py",
+        "            self._silent.update(self._answered_at)\n",
+        "            pass\n",
+        "tests/integration/test_source_positions.py::test_kafka_counts_as_there_when_all_that_lead_something_answer",
+    ),
+    Mutant(
+        "all-knock",
+        "One reader tries to reach a broker that is gone, not all of them.",
+        _KAFKA + "source.py",
+        "            await settled.wait()\n",
+        "            await asyncio.sleep(_RETRY_S)\n",
+        "tests/integration/test_source_positions.py"
+        "::test_one_reader_asks_whether_a_broker_is_back_and_then_all_read_on",
+    ),
+    Mutant(
         "one-lane-for-all",
         "A topic where nothing happens does not hold one up where much does.",
         _KAFKA + "source.py",

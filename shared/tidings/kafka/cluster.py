@@ -141,6 +141,13 @@ class Cluster:
         # aiokafka takes any number for the name of a connection; up to this one they are its own.
         return await self._client.send(node_id, request, group=ConnectionGroup.COORDINATION + 1 + lane)
 
+    async def is_reachable(self, node_id: int, lane: int) -> bool:
+        """Whether the connection for fetches of that lane stands, or could be made now. Why not is logged."""
+        try:
+            return bool(await self._client.ready(node_id, group=ConnectionGroup.COORDINATION + 1 + lane))
+        except AWAY:
+            return False
+
     async def fetch_once(self, partition: Partition, offset: int, max_bytes: int) -> Any:
         """Read a piece of one partition, `read_committed`, without waiting for what is not there yet.
 

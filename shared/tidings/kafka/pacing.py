@@ -3,7 +3,7 @@
 import math
 from typing import Final
 
-__all__ = ["BUSY_SHARE", "EASY_S", "EASY_SHARE", "Pacer"]
+__all__ = ["BUSY_SHARE", "EASY_S", "EASY_SHARE", "Load", "Pacer"]
 
 EASY_S: Final = 0.00075
 """A round costs about 0.1 ms of CPU whatever it brings: on average even a node at ease asks no more often than this."""
@@ -21,33 +21,22 @@ _MEMORY_S: Final = 0.5
 """Time constant of the average; a burst shorter than that changes nothing."""
 
 
-class Pacer:
-    """Decides on the pause after each round of one broker's reader.
-
-    Records that arrive in a pause come in one fetch and leave in one write per connection, so a pause trades delay
-    (half of it on average) for CPU; the busier the node, the more a write saved is worth.
+class Load:
+    """The share of its time that a node spends on records, of all its readers together.
 
     Args:
-        limit_s: The longest pause; under `EASY_S` it is the only one.
         now: Seconds, any clock that never goes back.
     """
 
-    __slots__ = ("_at", "_due", "_limit_s", "_share", "busy")
+    __slots__ = ("_at", "_share", "busy")
 
-    def __init__(self, limit_s: float, now: float) -> None:
-        self._limit_s = limit_s
+    def __init__(self, now: float) -> None:
         self._at = now
-        self._due = now
         self._share = 0.0
         self.busy = False
 
-    def pause_s(self, work_s: float, now: float) -> float:
-        """Seconds to wait from now on.
-
-        Args:
-            work_s: What routing and writing the round took.
-            now: The moment at which that was done.
-        """
+    def note(self, work_s: float, now: float) -> None:
+        """A round of any reader was done at `now` and took so long."""
         elapsed_s = max(now - self._at, work_s, 1e-9)
         self._at = now
         weight = 1.0 - math.exp(-elapsed_s / _MEMORY_S)
@@ -56,7 +45,36 @@ class Pacer:
             self.busy = True
         elif self._share < EASY_SHARE:
             self.busy = False
-        if self.busy:
+
+
+class Pacer:
+    """Decides on the pause after each round of one reader.
+
+    Records that arrive in a pause come in one fetch and leave in one write per connection, so a pause trades delay
+    (half of it on average) for CPU; the busier the node, the more a write saved is worth.
+
+    Args:
+        limit_s: The longest pause; under `EASY_S` it is the only one.
+        load: That of the node; each round is noted there.
+        now: Seconds, as the load's.
+    """
+
+    __slots__ = ("_due", "_limit_s", "_load")
+
+    def __init__(self, limit_s: float, load: Load, now: float) -> None:
+        self._limit_s = limit_s
+        self._load = load
+        self._due = now
+
+    def pause_s(self, work_s: float, now: float) -> float:
+        """Seconds to wait from now on.
+
+        Args:
+            work_s: What routing and writing the round took.
+            now: The moment at which that was done.
+        """
+        self._load.note(work_s, now)
+        if self._load.busy:
             self._due = now
             return max(0.0, self._limit_s - work_s)
         # By a meter of rounds (GCRA): each fills it for EASY_S, and up to CREDIT_S of it may have been left empty.

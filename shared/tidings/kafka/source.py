@@ -18,7 +18,7 @@ from tidings.errors import BrokerUnavailable
 from tidings.kafka.batches import SkippedRange, decode_batches
 from tidings.kafka.cluster import AWAY, Cluster
 from tidings.kafka.fetch_session import FetchSession, Partition
-from tidings.kafka.pacing import Pacer
+from tidings.kafka.pacing import Load, Pacer
 from tidings.kafka.positions import History, Positions
 from tidings.kafka.reader import Fetched, Reader
 
@@ -81,20 +81,23 @@ class RecordSource:
         self._replaced = replaced
         self._epoch = 0
         self._linger_s = linger_s
+        self._load = Load(time.perf_counter())
         self._topics = tuple(topics)
         self._readers: dict[_Place, asyncio.Task[None]] = {}
         self._led: dict[_Place, list[Partition]] = {}
         self._in_flight: set[Partition] = set()
         self._sessions: dict[_Place, FetchSession] = {}
+        self._asking: dict[int, asyncio.Event] = {}
+        self._silent: set[_Place] = set()
         self._stuck: dict[Partition, int] = {}
         self._doubted: set[Partition] = set()
         self._ask_from = 0.0
         self._answered_at: dict[_Place, float] = {}
         self._ends: dict[Partition, int] = {}
         self.connected = False
-        """Whether the last fetch, of any broker, was answered."""
+        """Whether the last fetch was answered by every broker that leads something, and there is one."""
         self.reconnects = 0
-        """How often a broker answered again after it had not."""
+        """How often a broker answered again after it had not, or another one led what it did."""
         self.waiting_for: str | None = "the first answer"
         """What `start` waits for, in words; None once it is there."""
 
@@ -178,6 +181,12 @@ class RecordSource:
             if leader is not None:
                 led.setdefault(_Place(leader, partition.topic), []).append(partition)
         self._led = led
+        if not led:
+            self._silent.update(self._answered_at)
+        elif moved := self._silent - led.keys():  # other brokers lead what the silent ones did
+            self._silent -= moved
+            self._came_back()
+        self.connected = bool(led) and not self._silent
         for place in led:
             task = self._readers.get(place)
             if task is not None and task.done() and not task.cancelled() and (failure := task.exception()) is not None:
@@ -187,13 +196,18 @@ class RecordSource:
                     self._read(place), name=f"fetch-{place.topic}-{place.broker}"
                 )
 
+    def _came_back(self) -> None:
+        """What a broker that was silent says next may be about another topic of the same name."""
+        self.reconnects += 1
+        self._doubted.update(self.positions)
+
     async def _read(self, place: _Place) -> None:
         in_flight = self._in_flight
         retry_s = _RETRY_S
-        pacer = Pacer(self._linger_s, time.perf_counter())
+        pacer = Pacer(self._linger_s, self._load, time.perf_counter())
         while led := self._led.get(place):
             # A partition whose leader changed may still be in the hands of the other broker's reader.
-            wanted = [partition for partition in led if partition not in in_flight] if in_flight else led
+            wanted = led if in_flight.isdisjoint(led) else [one for one in led if one not in in_flight]
             if not wanted:
                 await asyncio.sleep(_WATCH_S)
                 continue
@@ -202,11 +216,11 @@ class RecordSource:
                 fetched = await self._fetch(place, wanted)
                 answered_at = time.perf_counter()
                 if fetched:
-                    await self._reader.deliver(fetched, self._linger_s if pacer.busy else 0.0)
+                    await self._reader.deliver(fetched, self._linger_s if self._load.busy else 0.0)
             finally:
                 in_flight.difference_update(wanted)
             if fetched is None:
-                await asyncio.sleep(retry_s)
+                await self._until_reachable(place, retry_s)
                 retry_s = min(2 * retry_s, _RETRY_MAX_S)
                 continue
             retry_s = _RETRY_S
@@ -217,6 +231,22 @@ class RecordSource:
                     await asyncio.sleep(pause_s)
             elif self._stuck:
                 await asyncio.sleep(_RETRY_S)
+
+    async def _until_reachable(self, place: _Place, retry_s: float) -> None:
+        """One reader of a broker that does not answer tries to connect; its others wait for what comes of that."""
+        if (settled := self._asking.get(place.broker)) is not None:
+            await settled.wait()
+            return
+        settled = self._asking[place.broker] = asyncio.Event()
+        try:
+            while self._led.get(place):
+                await asyncio.sleep(retry_s)
+                if await self.cluster.is_reachable(place.broker, self._topics.index(place.topic)):
+                    return
+                retry_s = min(2 * retry_s, _RETRY_MAX_S)
+        finally:
+            del self._asking[place.broker]
+            settled.set()
 
     async def _fetch(self, place: _Place, wanted: Sequence[Partition]) -> list[Fetched] | None:
         """One fetch. None: the broker did not answer. Positions move before the records are handed over."""
@@ -229,14 +259,16 @@ class RecordSource:
             session.reset()
             if self.connected:
                 log.warning("broker %s does not answer a fetch: %r", place.broker, error)
+            self._silent.add(place)
             self.connected = False
             self.cluster.look_again()
             return None
-        if not self.connected:
-            log.info("broker %s answers again", place.broker)
-            self.reconnects += 1
-            self._doubted.update(self.positions)
-        self.connected = True
+        if place in self._silent and place in self._led:
+            self._silent.discard(place)
+            self._came_back()
+            self.connected = not self._silent
+            if self.connected:
+                log.info("broker %s answers again", place.broker)
         now = time.monotonic()
         if now - self._answered_at.get(place, now) > _UNSEEN_S:
             self._doubted.update(wanted)
