@@ -74,7 +74,9 @@ async def test_only_the_leader_of_a_partition_answers_a_fetch(
     try:
         leader = cluster.leader(partition)
         for node_id in (1, 2, 3):
-            response = await cluster.fetch(node_id, 0, FetchSession().request([partition], {partition: 0}))
+            response = await cluster.fetch(
+                node_id, partition.topic, FetchSession().request([partition], {partition: 0})
+            )
             ((_, ((_, error_code, *_),)),) = response.topics
             assert error_code == (0 if node_id == leader else NotLeaderForPartitionError.errno)
             cluster.leader = lambda _, node_id=node_id: node_id  # type: ignore[method-assign, misc]

@@ -221,7 +221,7 @@ class Answers:
     def __init__(self, *answers: bytes | int) -> None:
         self.answers = list(answers)
 
-    async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
+    async def fetch(self, node_id: int, topic: str, request: Any) -> Any:
         answer = self.answers.pop(0)
         code, data = (answer, b"") if isinstance(answer, int) else (0, answer)
         topics: list[Any] = [(PARTITION.topic, [(PARTITION.partition, code, 10, 10, 0, [], -1, data)])]
@@ -232,20 +232,20 @@ class Answers:
 
 
 async def test_a_silent_topic_is_not_asked_for_with_a_busy_one_and_does_not_hold_it_up() -> None:
-    asked: list[tuple[int, list[str]]] = []
+    asked: list[tuple[str, list[str]]] = []
 
     class TwoTopics(Answers):
         def leader(self, _: Partition) -> int:
             return 1
 
-        async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
-            asked.append((lane, [partition.topic for partition, _ in request._moved]))
-            if lane == 1:
+        async def fetch(self, node_id: int, topic: str, request: Any) -> Any:
+            asked.append((topic, [partition.topic for partition, _ in request._moved]))
+            if topic == "signals":
                 await asyncio.sleep(60)
             if not self.answers:
                 busy_is_through.set()
                 await asyncio.sleep(60)
-            return await super().fetch(node_id, lane, request)
+            return await super().fetch(node_id, topic, request)
 
     class Nobody(Begun):
         async def deliver(self, _: Sequence[Fetched], more_in_s: float) -> None:
@@ -262,8 +262,8 @@ async def test_a_silent_topic_is_not_asked_for_with_a_busy_one_and_does_not_hold
         task.cancel()
     await asyncio.gather(*source._readers.values(), return_exceptions=True)
     assert source.positions[PARTITION] == 3
-    assert [topics for lane, topics in asked if lane == 1] == [["signals", "signals"]]
-    assert {topic for lane, topics in asked if lane == 0 for topic in topics} == {PARTITION.topic}
+    assert [topics for topic, topics in asked if topic == "signals"] == [["signals", "signals"]]
+    assert {topic for asking, topics in asked if asking == PARTITION.topic for topic in topics} == {PARTITION.topic}
 
 
 UNKNOWN_TOPIC = 3
@@ -281,21 +281,21 @@ class Away(ShortLog):
     def __init__(self) -> None:
         super().__init__(0, 8, None)
         self.back = False
-        self.asked: list[int] = []
+        self.asked: list[str] = []
         self.leads = True
         self.down: list[bool] = []
 
     def leader(self, partition: Partition) -> int | None:
         return 1 if self.leads or partition.topic == "signals" else None
 
-    async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
-        self.asked.append(lane)
+    async def fetch(self, node_id: int, topic: str, request: Any) -> Any:
+        self.asked.append(topic)
         if not self.back:
             raise OSError("nobody listens")
         await asyncio.sleep(60)
 
-    async def is_reachable(self, node_id: int, lane: int) -> bool:
-        self.asked.append(lane)
+    async def is_reachable(self, node_id: int, topic: str) -> bool:
+        self.asked.append(topic)
         return self.back
 
     def look_again(self) -> None:
@@ -309,8 +309,8 @@ async def test_kafka_counts_as_there_when_all_that_lead_something_answer() -> No
         def leader(self, partition: Partition) -> int | None:
             return self.leader_id
 
-        async def fetch(self, node_id: int, lane: int, request: Any) -> Any:
-            if self.down[lane]:
+        async def fetch(self, node_id: int, topic: str, request: Any) -> Any:
+            if self.down[topic != PARTITION.topic]:
                 raise OSError("nobody listens")
             await asyncio.sleep(0)
             return SimpleNamespace(error_code=0, session_id=7, topics=[])
@@ -353,7 +353,7 @@ async def test_kafka_counts_as_there_when_all_that_lead_something_answer() -> No
         await asyncio.gather(*source._readers.values(), return_exceptions=True)
 
 
-async def reading_from(cluster: Away, turns: int) -> list[int]:
+async def reading_from(cluster: Away, turns: int) -> list[str]:
     """Who asked, in that many turns of the loop more."""
     cluster.asked.clear()
     for _ in range(turns):
@@ -368,18 +368,20 @@ async def test_one_reader_asks_whether_a_broker_is_back_and_then_all_read_on() -
     source._positions.next_offset = {PARTITION: 0, Partition("signals", 0): 0}
     source._tend_readers()
     try:
-        assert set(await reading_from(cluster, 10)) == {0, 1}, "each finds out for itself that it is gone"
-        assert set(await reading_from(cluster, 50)) == {0}
+        assert set(await reading_from(cluster, 10)) == {PARTITION.topic, "signals"}, (
+            "each finds out for itself that it is gone"
+        )
+        assert set(await reading_from(cluster, 50)) == {PARTITION.topic}
         cluster.leads = False  # another broker leads the asker's partitions now
         source._tend_readers()
         await reading_from(cluster, 10)
-        assert set(await reading_from(cluster, 50)) == {1}
+        assert set(await reading_from(cluster, 50)) == {"signals"}
         cluster.leads = True
         source._tend_readers()
         await reading_from(cluster, 10)
-        assert set(await reading_from(cluster, 50)) == {1}
+        assert set(await reading_from(cluster, 50)) == {"signals"}
         cluster.back = True
-        assert set(await reading_from(cluster, 50)) == {0, 1}
+        assert set(await reading_from(cluster, 50)) == {PARTITION.topic, "signals"}
     finally:
         for task in source._readers.values():
             task.cancel()

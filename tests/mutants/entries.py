@@ -425,7 +425,7 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "A topic where nothing happens does not hold one up where much does.",
         _KAFKA + "source.py",
         "_Place(leader, partition.topic)",
-        "_Place(leader, self._topics[0])",
+        "_Place(leader, next(iter(self.positions)).topic)",
         "tests/integration/test_source_positions.py"
         "::test_a_silent_topic_is_not_asked_for_with_a_busy_one_and_does_not_hold_it_up",
     ),

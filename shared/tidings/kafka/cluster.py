@@ -46,6 +46,10 @@ class Cluster:
     def __init__(self, options: Mapping[str, Any], topics: Iterable[str], metadata_max_age_s: float) -> None:
         self._options = dict(options)
         self._topics = tuple(topics)
+        # aiokafka takes any number for the name of a connection; up to this one they are its own.
+        self._fetches_of = {
+            topic: number for number, topic in enumerate(self._topics, ConnectionGroup.COORDINATION + 1)
+        }
         self._metadata_max_age_s = metadata_max_age_s
         self._client: Any = None
         self._silent_since: float | None = None
@@ -130,21 +134,19 @@ class Cluster:
                     found[Partition(topic, number)] = offset if offset >= 0 else None
         return found
 
-    async def fetch(self, node_id: int, lane: int, request: LeaderFetchRequest) -> Any:
-        """Send a fetch on a connection of its own, so that what waits there for records holds nothing else up.
+    async def fetch(self, node_id: int, topic: str, request: LeaderFetchRequest) -> Any:
+        """Send a fetch of one topic, on a connection that is for that alone: what waits there for records holds nothing
+        else up.
 
-        Args:
-            lane: From 0: fetches of different lanes don't wait for each other.
         Raises:
             One of `AWAY`.
         """
-        # aiokafka takes any number for the name of a connection; up to this one they are its own.
-        return await self._client.send(node_id, request, group=ConnectionGroup.COORDINATION + 1 + lane)
+        return await self._client.send(node_id, request, group=self._fetches_of[topic])
 
-    async def is_reachable(self, node_id: int, lane: int) -> bool:
-        """Whether the connection for fetches of that lane stands, or could be made now. Why not is logged."""
+    async def is_reachable(self, node_id: int, topic: str) -> bool:
+        """Whether the connection for fetches of that topic stands, or could be made now. Why not is logged."""
         try:
-            return bool(await self._client.ready(node_id, group=ConnectionGroup.COORDINATION + 1 + lane))
+            return bool(await self._client.ready(node_id, group=self._fetches_of[topic]))
         except AWAY:
             return False
 

@@ -82,7 +82,6 @@ class RecordSource:
         self._epoch = 0
         self._linger_s = linger_s
         self._load = Load(time.perf_counter())
-        self._topics = tuple(topics)
         self._readers: dict[_Place, asyncio.Task[None]] = {}
         self._led: dict[_Place, list[Partition]] = {}
         self._in_flight: set[Partition] = set()
@@ -241,7 +240,7 @@ class RecordSource:
         try:
             while self._led.get(place):
                 await asyncio.sleep(retry_s)
-                if await self.cluster.is_reachable(place.broker, self._topics.index(place.topic)):
+                if await self.cluster.is_reachable(*place):
                     return
                 retry_s = min(2 * retry_s, _RETRY_MAX_S)
         finally:
@@ -254,7 +253,7 @@ class RecordSource:
         epoch = self._epoch
         request = session.request(wanted, self.positions)
         try:
-            response = await self.cluster.fetch(place.broker, self._topics.index(place.topic), request)
+            response = await self.cluster.fetch(*place, request)
         except AWAY as error:
             session.reset()
             if self.connected:
