@@ -513,6 +513,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "tests/mutants/test_guarantees.py::test_the_reach_of_an_id_is_the_contract_s",
     ),
     Mutant(
+        "repeats-behind-a-renewed-one",
+        "A repeat more than 20,000 records after the first is none, whatever other ids came again.",
+        _GATEWAY + "repeats.py",
+        "first[0] >= oldest_record and ",
+        "",
+        _UNIT + "test_repeats.py::test_reach_is_20_000_records_behind_one_that_came_again_out_of_reach_too",
+    ),
+    Mutant(
         "repeats-after-nine-minutes",
         "An id is known for ten minutes.",
         _GATEWAY + "repeats.py",

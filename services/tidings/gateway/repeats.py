@@ -33,7 +33,8 @@ _OFFSET_BYTES: Final = 8
 class Repeats:
     """The ids seen in one partition.
 
-    Only records that carry an id take room, however long it is: at most `REPEAT_RECORDS` entries, some 240 bytes each.
+    Only records that carry an id take room, however long it is: `REPEAT_RECORDS` entries, some 240 bytes each, and at
+    most twice as many where ids come again after their time.
 
     Args:
         since_ms: Every record of the partition from that broker time on will be shown here. None: from the log's very
@@ -89,13 +90,14 @@ class Repeats:
         oldest_record = self.records - REPEAT_RECORDS
         oldest_ms = timestamp_ms - _FORGET_MS
         while order:
-            # One that was seen again out of reach stands here twice; the first place waits for the second.
+            # One that was seen again out of reach stands here twice; the first place waits for the second, and those
+            # between the two with it.
             known = seen.get(order[0])
             if known is not None and known[0] >= oldest_record and known[1] >= oldest_ms:
                 break
             seen.pop(order.popleft(), None)
         first = seen.get(id_)
-        if first is not None and timestamp_ms - first[1] <= REPEAT_SECONDS * 1000:
+        if first is not None and first[0] >= oldest_record and timestamp_ms - first[1] <= REPEAT_SECONDS * 1000:
             self._remember(offset)
             return True
         seen[id_] = (self.records, timestamp_ms)

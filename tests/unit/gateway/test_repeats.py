@@ -51,6 +51,15 @@ def test_reach_is_20_000_records() -> None:
     assert not came(repeats, b"a")
 
 
+def test_reach_is_20_000_records_behind_one_that_came_again_out_of_reach_too() -> None:
+    repeats = Repeats(None)
+    assert [came(repeats, b"old", 0), came(repeats, b"a", 1)] == [False, False]
+    repeats.records += REPEAT_RECORDS - 10
+    assert not came(repeats, b"old", REACH_MS + 1)
+    repeats.records += 10
+    assert not came(repeats, b"a", REACH_MS + 1), "a node that started meanwhile never saw the first"
+
+
 def test_reach_counts_from_the_first_not_from_a_repeat() -> None:
     repeats = Repeats(None)
     came(repeats, b"a", 0)
