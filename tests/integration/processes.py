@@ -1,5 +1,6 @@
 """Processes for the tests: `tidings gateway` with an environment, and what its environment is made of."""
 
+import asyncio
 import json
 import os
 import secrets
@@ -91,6 +92,13 @@ class Gateway:
             for line in lines
             if line.split("{")[0].split(" ")[0] == name and all(one in line for one in wanted)
         )
+
+    async def until_metric(self, name: str, value: float, timeout_s: float) -> None:
+        """Fail unless the metric is that within this time."""
+        deadline = time.monotonic() + timeout_s
+        while (seen := await asyncio.to_thread(self.metric, name)) != value:
+            assert time.monotonic() < deadline, f"{name} is {seen} still"
+            await asyncio.sleep(0.05)
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """The lines of its JSON log with that event."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import struct
 import time
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -10,14 +11,15 @@ from typing import Any
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from tidings.kafka.availability import Place
 from tidings.kafka.cluster import Start
 from tidings.kafka.fetch_session import Partition
 from tidings.kafka.positions import History, Positions
 from tidings.kafka.reader import Fetched
-from tidings.kafka.source import RecordSource, _Place
+from tidings.kafka.source import RecordSource
 
 PARTITION = Partition("modifications", 3)
-PLACE = _Place(1, PARTITION.topic)
+PLACE = Place(1, PARTITION.topic)
 
 
 class ShortLog:
@@ -353,6 +355,37 @@ async def test_kafka_counts_as_there_when_all_that_lead_something_answer() -> No
         await asyncio.gather(*source._readers.values(), return_exceptions=True)
 
 
+async def test_the_first_fetch_after_a_silence_is_answered_at_once() -> None:
+    """A broker that waits for a record before it says that it is there would be taken for away until then."""
+    waits: list[bool] = []
+
+    class Quiet(Away):
+        async def fetch(self, node_id: int, topic: str, request: Any) -> Any:
+            (max_wait_ms,) = struct.unpack_from(">4xi", request.prepare({1: (4, 17)}).encode())
+            waits.append(max_wait_ms > 0)
+            if not self.back:
+                raise OSError("nobody listens")
+            await asyncio.sleep(60 if max_wait_ms else 0)
+            return SimpleNamespace(error_code=0, session_id=7, topics=[])
+
+    cluster = Quiet()
+    source = RecordSource({}, [PARTITION.topic], Begun(), linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = cluster  # type: ignore[assignment]
+    source._positions.next_offset = {PARTITION: 0}
+    source._tend_readers()
+    try:
+        await reading_from(cluster, 10)
+        assert not source.connected
+        cluster.back = True
+        await reading_from(cluster, 50)
+        assert source.connected
+        assert waits == [True, False, True]
+    finally:
+        for task in source._readers.values():
+            task.cancel()
+        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+
+
 async def reading_from(cluster: Away, turns: int) -> list[str]:
     """Who asked, in that many turns of the loop more."""
     cluster.asked.clear()
@@ -410,7 +443,6 @@ async def fetched(
 
     source = RecordSource({}, [PARTITION.topic], Begun(), linger_s=0.0, metadata_max_age_s=1.0, replaced=ask)
     source.cluster = Answers(*answers)  # type: ignore[assignment]
-    source.connected = True
     source._positions.advance(PARTITION, 5, None)
     source._answered_at[PLACE] = time.monotonic() - silence_s
     believed = 0
@@ -423,6 +455,7 @@ async def fetched(
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidings.kafka.source._RETRY_S", 0.0)
+    monkeypatch.setattr("tidings.kafka.availability._RETRY_S", 0.0)
     monkeypatch.setattr("tidings.kafka.source._TOLD_WITHIN_S", 0.02)
 
 

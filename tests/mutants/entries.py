@@ -31,6 +31,7 @@ _MESSAGING: Final = "services/tidings/messaging/"
 _RELAY: Final = "services/tidings/messaging/relay/"
 _RELAYING: Final = "tests/integration/messaging/test_relay.py::"
 _FAILURES: Final = "tests/integration/messaging/test_relay_failures.py::"
+_FETCHING: Final = "tests/integration/test_fetch_connection.py::"
 _UNIT: Final = "tests/unit/gateway/"
 _PYTHON: Final = "clients/python/src/tidings_client/"
 _PYTHON_TESTS: Final = "clients/python/tests/"
@@ -406,26 +407,74 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     Mutant(
         "up-without-a-leader",
         "Kafka does not count as there while nobody leads anything.",
-        _KAFKA + "source.py",
-        "            self._silent.update(self._answered_at)\n",
+        _KAFKA + "availability.py",
+        "            self._silent.update(self._led)\n",
         "            pass\n",
         "tests/integration/test_source_positions.py::test_kafka_counts_as_there_when_all_that_lead_something_answer",
     ),
     Mutant(
         "all-knock",
         "One reader tries to reach a broker that is gone, not all of them.",
-        _KAFKA + "source.py",
+        _KAFKA + "availability.py",
         "            await settled.wait()\n",
         "            await asyncio.sleep(_RETRY_S)\n",
         "tests/integration/test_source_positions.py"
         "::test_one_reader_asks_whether_a_broker_is_back_and_then_all_read_on",
     ),
     Mutant(
+        "there-when-there-is-news",
+        "A broker that is back counts as there at once.",
+        _KAFKA + "source.py",
+        "wait=not self._availability.is_silent(place)",
+        "wait=True",
+        "tests/integration/test_source_positions.py::test_the_first_fetch_after_a_silence_is_answered_at_once",
+    ),
+    Mutant(
+        "another-s-answer",
+        "An answer that nobody waits for any more goes to no other fetch.",
+        _KAFKA + "fetch_connection.py",
+        "            self._break(CloseReason.SHUTDOWN, None)\n            raise",
+        "            raise",
+        _FETCHING + "test_who_stops_waiting_ends_the_connection_so_that_no_answer_goes_to_another",
+    ),
+    Mutant(
+        "any-answer-will-do",
+        "An answer to another question is none.",
+        _KAFKA + "fetch_connection.py",
+        "answer_id != self._last_id or not",
+        "not",
+        _FETCHING + "test_what_is_no_answer_ends_the_connection_and_aiokafka_knows",
+    ),
+    Mutant(
+        "too-late-too-soon",
+        "Each fetch has its whole time.",
+        _KAFKA + "fetch_connection.py",
+        "if self._loop.time() < due:",
+        "if due < 0:",
+        _FETCHING + "test_a_slow_answer_in_time_is_waited_for_again_and_again",
+    ),
+    Mutant(
+        "waited-for-for-ever",
+        "A broker that does not answer is given up on.",
+        _KAFKA + "fetch_connection.py",
+        "            self._break(CloseReason.CONNECTION_TIMEOUT, RequestTimedOutError())",
+        "            pass",
+        _FETCHING + "test_what_is_no_answer_ends_the_connection_and_aiokafka_knows",
+    ),
+    Mutant(
+        "broken-behind-aiokafka",
+        "A connection that broke is made anew.",
+        _KAFKA + "fetch_connection.py",
+        "        self._opened.close(reason=reason, exc=why)",
+        "        pass",
+        _FETCHING + "test_what_is_no_answer_ends_the_connection_and_aiokafka_knows",
+    ),
+    Mutant(
         "one-lane-for-all",
         "A topic where nothing happens does not hold one up where much does.",
         _KAFKA + "source.py",
-        "_Place(leader, partition.topic)",
-        "_Place(leader, next(iter(self.positions)).topic)",
+        "Place(leader, partition.topic)",
+        "Place(leader, next(iter(self.positions)).topic)",
         "tests/integration/test_source_positions.py"
         "::test_a_silent_topic_is_not_asked_for_with_a_busy_one_and_does_not_hold_it_up",
     ),

@@ -12,6 +12,7 @@ from aiokafka.protocol.offset import OffsetRequest
 
 from tidings.errors import BrokerUnavailable
 from tidings.kafka.fetch_codec import LeaderFetchRequest
+from tidings.kafka.fetch_connection import FetchConnection
 from tidings.kafka.fetch_session import Partition
 from tidings.kafka.reachability import telling_why
 
@@ -50,6 +51,7 @@ class Cluster:
         self._fetches_of = {
             topic: number for number, topic in enumerate(self._topics, ConnectionGroup.COORDINATION + 1)
         }
+        self._fetching: dict[tuple[int, str], FetchConnection] = {}
         self._metadata_max_age_s = metadata_max_age_s
         self._client: Any = None
         self._silent_since: float | None = None
@@ -141,14 +143,27 @@ class Cluster:
         Raises:
             One of `AWAY`.
         """
-        return await self._client.send(node_id, request, group=self._fetches_of[topic])
+        connection = self._fetching.get((node_id, topic))
+        if connection is None or not connection.is_open:
+            connection = await self._connect(node_id, topic)
+        return await connection.fetch(request)
 
     async def is_reachable(self, node_id: int, topic: str) -> bool:
         """Whether the connection for fetches of that topic stands, or could be made now. Why not is logged."""
         try:
-            return bool(await self._client.ready(node_id, group=self._fetches_of[topic]))
+            await self._connect(node_id, topic)
         except AWAY:
             return False
+        return True
+
+    async def _connect(self, node_id: int, topic: str) -> FetchConnection:
+        opened = await self._client._get_conn(node_id, group=self._fetches_of[topic])
+        if opened is None:
+            raise BrokerUnavailable(f"broker {node_id} can't be connected")
+        connection = self._fetching.get((node_id, topic))
+        if connection is None or not connection.is_open:
+            connection = self._fetching[node_id, topic] = FetchConnection(opened, _REQUEST_TIMEOUT_MS / 1000)
+        return connection
 
     async def fetch_once(self, partition: Partition, offset: int, max_bytes: int) -> Any:
         """Read a piece of one partition, `read_committed`, without waiting for what is not there yet.

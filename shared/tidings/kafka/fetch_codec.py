@@ -51,15 +51,16 @@ class FetchAnswer(FetchResponse_v10):
         self.topics = topics
 
     @classmethod
-    def decode(cls, data: BytesIO | bytes) -> "FetchAnswer":
-        """Read one response.
+    def decode(cls, data: BytesIO | bytes | memoryview) -> "FetchAnswer":
+        """Read one response; of a view nothing is copied but the records.
 
         Raises:
             struct.error, ValueError: It ends too early.
         """
-        stream = data if isinstance(data, BytesIO) else BytesIO(data)
-        with stream.getbuffer() as whole:
-            return cls._decode(whole, stream.tell())
+        if isinstance(data, BytesIO):
+            with data.getbuffer() as whole:
+                return cls._decode(whole, data.tell())
+        return cls._decode(memoryview(data), 0)
 
     @classmethod
     def _decode(cls, whole: memoryview, position: int) -> "FetchAnswer":

@@ -40,8 +40,13 @@ class FetchSession:
         self._wanted: Sequence[Partition] = ()
         self._turn = 0
 
-    def request(self, wanted: Sequence[Partition], positions: Mapping[Partition, int]) -> LeaderFetchRequest:
-        """The next fetch: of `wanted` from their positions, `read_committed`, as soon as there is anything or in 0.5 s.
+    def request(
+        self, wanted: Sequence[Partition], positions: Mapping[Partition, int], *, wait: bool = True
+    ) -> LeaderFetchRequest:
+        """The next fetch: of `wanted` from their positions, `read_committed`.
+
+        Args:
+            wait: The broker answers as soon as there is anything or in 0.5 s; else at once, with what there is.
 
         Cost: a look at each partition; encoding of those that moved.
         """
@@ -61,7 +66,11 @@ class FetchSession:
             self._turn = (self._turn + 1) % len(moved)
             moved = moved[self._turn :] + moved[: self._turn]
         return _SessionFetchRequest(
-            self._id, self._epoch, [(partition, sent[partition]) for partition in moved], forgotten
+            _MAX_WAIT_MS if wait else 0,
+            self._id,
+            self._epoch,
+            [(partition, sent[partition]) for partition in moved],
+            forgotten,
         )
 
     def accepts(self, response: Any) -> bool:
@@ -88,9 +97,15 @@ class _SessionFetchRequest(LeaderFetchRequest):
     """aiokafka's fetch with the session's fields, which its own leaves empty."""
 
     def __init__(
-        self, session: int, epoch: int, moved: Sequence[tuple[Partition, int]], forgotten: Sequence[Partition]
+        self,
+        max_wait_ms: int,
+        session: int,
+        epoch: int,
+        moved: Sequence[tuple[Partition, int]],
+        forgotten: Sequence[Partition],
     ) -> None:
-        super().__init__(_MAX_WAIT_MS, _MIN_BYTES, _MAX_BYTES, _READ_COMMITTED, [])
+        super().__init__(max_wait_ms, _MIN_BYTES, _MAX_BYTES, _READ_COMMITTED, [])
+        self._wait_ms = max_wait_ms
         self._session = session
         self._epoch = epoch
         self._moved = moved
@@ -109,7 +124,7 @@ class _SessionFetchRequest(LeaderFetchRequest):
             forgotten.setdefault(topic, []).append(number)
         fields: list[object] = [
             -1,
-            _MAX_WAIT_MS,
+            self._wait_ms,
             _MIN_BYTES,
             _MAX_BYTES,
             _READ_COMMITTED,

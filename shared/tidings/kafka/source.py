@@ -9,12 +9,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import aiokafka.errors as kafka_errors
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
 
 from tidings.errors import BrokerUnavailable
+from tidings.kafka.availability import Availability, Place
 from tidings.kafka.batches import SkippedRange, decode_batches
 from tidings.kafka.cluster import AWAY, Cluster
 from tidings.kafka.fetch_session import FetchSession, Partition
@@ -28,20 +29,12 @@ log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.5
 _RETRY_S: Final = 0.2
-_RETRY_MAX_S: Final = 2.0
 _STUCK_FETCHES: Final = 10
 _UNSEEN_S: Final = 1.0
 """Brokers answer a fetch within 0.5 s. After a longer silence, as of a process that was frozen, what happened meanwhile
 is not known."""
 _TOLD_WITHIN_S: Final = 2.0
 """So long records wait at most, and so often at most, for an answer about their topic that does not come."""
-
-
-class _Place(NamedTuple):
-    """Where one reader reads."""
-
-    broker: int
-    topic: str
 
 
 class RecordSource:
@@ -82,21 +75,16 @@ class RecordSource:
         self._epoch = 0
         self._linger_s = linger_s
         self._load = Load(time.perf_counter())
-        self._readers: dict[_Place, asyncio.Task[None]] = {}
-        self._led: dict[_Place, list[Partition]] = {}
+        self._readers: dict[Place, asyncio.Task[None]] = {}
+        self._led: dict[Place, list[Partition]] = {}
         self._in_flight: set[Partition] = set()
-        self._sessions: dict[_Place, FetchSession] = {}
-        self._asking: dict[int, asyncio.Event] = {}
-        self._silent: set[_Place] = set()
+        self._sessions: dict[Place, FetchSession] = {}
+        self._availability = Availability(lambda place: self.cluster.is_reachable(*place))
         self._stuck: dict[Partition, int] = {}
         self._doubted: set[Partition] = set()
         self._ask_from = 0.0
-        self._answered_at: dict[_Place, float] = {}
+        self._answered_at: dict[Place, float] = {}
         self._ends: dict[Partition, int] = {}
-        self.connected = False
-        """Whether the last fetch was answered by every broker that leads something, and there is one."""
-        self.reconnects = 0
-        """How often a broker answered again after it had not, or another one led what it did."""
         self.waiting_for: str | None = "the first answer"
         """What `start` waits for, in words; None once it is there."""
 
@@ -109,6 +97,16 @@ class RecordSource:
     def ends_at_start(self) -> Mapping[Partition, int]:
         """Of the partitions with a history: where the log ended when reading started."""
         return self._positions.ends_at_start
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last fetch was answered by every broker that leads something, and there is one."""
+        return self._availability.everywhere
+
+    @property
+    def reconnects(self) -> int:
+        """How often a broker answered again after it had not, or another one led what it did."""
+        return self._availability.returns
 
     def lag(self) -> dict[Partition, int]:
         """Offsets between what was read and the end of the log as last seen, records of open transactions included."""
@@ -127,7 +125,7 @@ class RecordSource:
             with attempt:
                 await self.cluster.open()
                 await self._positions.start()
-        self.connected = True
+        self._find_places()
         self.waiting_for = None
 
     async def run(self) -> None:
@@ -173,20 +171,9 @@ class RecordSource:
         await self._positions.start_added()
 
     def _tend_readers(self) -> None:
-        """See that every broker that leads something is read from, and which partitions are whose."""
-        led: dict[_Place, list[Partition]] = {}
-        for partition in self.positions:
-            leader = self.cluster.leader(partition)
-            if leader is not None:
-                led.setdefault(_Place(leader, partition.topic), []).append(partition)
-        self._led = led
-        if not led:
-            self._silent.update(self._answered_at)
-        elif moved := self._silent - led.keys():  # other brokers lead what the silent ones did
-            self._silent -= moved
-            self._came_back()
-        self.connected = bool(led) and not self._silent
-        for place in led:
+        """See that every broker that leads something is read from."""
+        self._find_places()
+        for place in self._led:
             task = self._readers.get(place)
             if task is not None and task.done() and not task.cancelled() and (failure := task.exception()) is not None:
                 raise failure
@@ -195,14 +182,23 @@ class RecordSource:
                     self._read(place), name=f"fetch-{place.topic}-{place.broker}"
                 )
 
-    def _came_back(self) -> None:
+    def _find_places(self) -> None:
+        """Which partitions are whose, as far as it is known now."""
+        led: dict[Place, list[Partition]] = {}
+        for partition in self.positions:
+            leader = self.cluster.leader(partition)
+            if leader is not None:
+                led.setdefault(Place(leader, partition.topic), []).append(partition)
+        self._led = led
+        if self._availability.lead(led):
+            self._doubt_everything()
+
+    def _doubt_everything(self) -> None:
         """What a broker that was silent says next may be about another topic of the same name."""
-        self.reconnects += 1
         self._doubted.update(self.positions)
 
-    async def _read(self, place: _Place) -> None:
+    async def _read(self, place: Place) -> None:
         in_flight = self._in_flight
-        retry_s = _RETRY_S
         pacer = Pacer(self._linger_s, self._load, time.perf_counter())
         while led := self._led.get(place):
             # A partition whose leader changed may still be in the hands of the other broker's reader.
@@ -219,11 +215,8 @@ class RecordSource:
             finally:
                 in_flight.difference_update(wanted)
             if fetched is None:
-                await self._until_reachable(place, retry_s)
-                retry_s = min(2 * retry_s, _RETRY_MAX_S)
-                continue
-            retry_s = _RETRY_S
-            if fetched:
+                await self._availability.until_reachable(place)
+            elif fetched:
                 done_at = time.perf_counter()
                 pause_s = pacer.pause_s(done_at - answered_at, done_at)
                 if pause_s > 0:
@@ -231,41 +224,23 @@ class RecordSource:
             elif self._stuck:
                 await asyncio.sleep(_RETRY_S)
 
-    async def _until_reachable(self, place: _Place, retry_s: float) -> None:
-        """One reader of a broker that does not answer tries to connect; its others wait for what comes of that."""
-        if (settled := self._asking.get(place.broker)) is not None:
-            await settled.wait()
-            return
-        settled = self._asking[place.broker] = asyncio.Event()
-        try:
-            while self._led.get(place):
-                await asyncio.sleep(retry_s)
-                if await self.cluster.is_reachable(*place):
-                    return
-                retry_s = min(2 * retry_s, _RETRY_MAX_S)
-        finally:
-            del self._asking[place.broker]
-            settled.set()
-
-    async def _fetch(self, place: _Place, wanted: Sequence[Partition]) -> list[Fetched] | None:
+    async def _fetch(self, place: Place, wanted: Sequence[Partition]) -> list[Fetched] | None:
         """One fetch. None: the broker did not answer. Positions move before the records are handed over."""
         session = self._sessions.setdefault(place, FetchSession())
         epoch = self._epoch
-        request = session.request(wanted, self.positions)
+        # After a silence a broker is to say at once that it is there, not when there is something new.
+        request = session.request(wanted, self.positions, wait=not self._availability.is_silent(place))
         try:
             response = await self.cluster.fetch(*place, request)
         except AWAY as error:
             session.reset()
             if self.connected:
                 log.warning("broker %s does not answer a fetch: %r", place.broker, error)
-            self._silent.add(place)
-            self.connected = False
+            self._availability.failed(place)
             self.cluster.look_again()
             return None
-        if place in self._silent and place in self._led:
-            self._silent.discard(place)
-            self._came_back()
-            self.connected = not self._silent
+        if self._availability.answered(place):
+            self._doubt_everything()
             if self.connected:
                 log.info("broker %s answers again", place.broker)
         now = time.monotonic()
