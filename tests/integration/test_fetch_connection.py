@@ -224,6 +224,32 @@ async def test_who_stops_waiting_ends_the_connection_so_that_no_answer_goes_to_a
         assert not opened.connected()
 
 
+async def test_an_answer_in_the_moment_in_which_its_fetch_is_cancelled_ends_the_connection_quietly() -> None:
+    async with connected(_says_nothing) as (connection, opened):
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+        waiting = asyncio.ensure_future(connection.fetch(question()))
+        await asyncio.sleep(0.05)
+        payload = answer(b"records").encode()
+        waiting.cancel()
+        connection.data_received(struct.pack(">ii", len(payload) + 4, 1) + payload)
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert not opened.connected()
+        await asyncio.sleep(0.05)
+        assert not faults
+
+
+async def test_a_second_fetch_at_the_same_time_is_refused() -> None:
+    async with connected(_says_nothing) as (connection, _):
+        waiting = asyncio.ensure_future(connection.fetch(question()))
+        await asyncio.sleep(0.05)
+        with pytest.raises(RuntimeError, match="under way"):
+            await connection.fetch(question())
+        assert connection.is_open
+        waiting.cancel()
+
+
 async def test_closing_by_aiokafka_ends_the_fetch_under_way() -> None:
     async with connected(_says_nothing) as (connection, opened):
         waiting = asyncio.ensure_future(connection.fetch(question()))

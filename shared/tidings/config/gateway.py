@@ -86,12 +86,12 @@ class GatewaySettings(SettingsGroup):
         default=10, ge=0, le=3_600, description="Seconds over which clients are told to go after SIGTERM."
     )
     linger_ms: float = Field(
-        default=7,
+        default=8,
         ge=0,
         le=1_000,
         description="Most milliseconds that a busy node lets records gather before it fetches again: delay for speed. A"
         " frame that is alone for its connection then waits for those of the next fetch, twice as long at most. A"
-        " node at ease waits 1.25 at most, and not at all while fetches with records are rarer than that.",
+        " node at ease waits 0.75 at most, and not at all while fetches with records are rarer than that.",
     )
     ping_interval_s: float = Field(default=25, gt=0, le=3_600, description="Seconds between pings to a connection.")
     idle_timeout_s: float = Field(

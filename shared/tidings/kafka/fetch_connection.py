@@ -62,6 +62,8 @@ class FetchConnection(asyncio.Protocol):
         """
         if not self.is_open:
             raise KafkaConnectionError(f"connection to {self._opened.host}:{self._opened.port} is closed")
+        if self._answer is not None:
+            raise RuntimeError("a fetch is under way on this connection")
         question = request.prepare(self._versions)
         self._codec = question.RESPONSE_TYPE
         self._last_id = self._last_id + 1 if self._last_id < _LAST_ID else 1
@@ -105,7 +107,7 @@ class FetchConnection(asyncio.Protocol):
 
     def _settle(self, payload: memoryview) -> None:
         answer, self._answer = self._answer, None
-        if answer is None:
+        if answer is None or answer.cancelled():
             self._break(CloseReason.OUT_OF_SYNC, CorrelationIdError("an answer that nobody has asked for"))
             return
         try:
