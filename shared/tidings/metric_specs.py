@@ -207,7 +207,7 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_gateway_kafka_up",
-        "1 while the last fetch was answered by every broker that leads something.",
+        "1 while every partition has a leader and the last fetch from each was answered.",
         runbook="0: clients stay connected and get everything when Kafka is back. Check the brokers, then"
         " `TIDINGS_KAFKA_*`.",
     ),

@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import CorrelationIdError, KafkaConnectionError, RequestTimedOutError
 from aiokafka.protocol.fetch import FetchResponse_v8, FetchResponse_v10
 
+from tidings.errors import BrokerUnavailable
+from tidings.kafka.cluster import Cluster
 from tidings.kafka.fetch_codec import LeaderFetchRequest
 from tidings.kafka.fetch_connection import FetchConnection
 from tidings.kafka.fetch_session import FetchSession, Partition
@@ -165,22 +168,22 @@ async def _says_nothing(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "error"),
+    ("script", "error", "told"),
     [
-        (_other_id, CorrelationIdError),
-        (_twice, CorrelationIdError),
-        (_endless, CorrelationIdError),
-        (_negative, CorrelationIdError),
-        (_hangs_up, KafkaConnectionError),
-        (_cut_short, KafkaConnectionError),
-        (_says_nothing, RequestTimedOutError),
+        (_other_id, CorrelationIdError, "no answer to 1"),
+        (_twice, CorrelationIdError, "no answer to 1"),
+        (_endless, CorrelationIdError, "2147483647 bytes"),
+        (_negative, CorrelationIdError, "-1 bytes"),
+        (_hangs_up, KafkaConnectionError, "broke$"),
+        (_cut_short, KafkaConnectionError, "ends within the records"),
+        (_says_nothing, RequestTimedOutError, "TimedOut"),
     ],
 )
 async def test_what_is_no_answer_ends_the_connection_and_aiokafka_knows(
-    script: Script, error: type[BaseException]
+    script: Script, error: type[BaseException], told: str
 ) -> None:
     async with connected(script, timeout_s=0.2) as (connection, opened):
-        with pytest.raises(error):
+        with pytest.raises(error, match=told):
             await asyncio.wait_for(connection.fetch(question()), 2)
         assert not connection.is_open
         assert not opened.connected()
@@ -248,6 +251,21 @@ async def test_a_second_fetch_at_the_same_time_is_refused() -> None:
             await connection.fetch(question())
         assert connection.is_open
         waiting.cancel()
+
+
+async def test_a_connection_that_broke_while_it_was_authenticated_is_none() -> None:
+    """aiokafka does not look again before it gives it away."""
+    async with connected(_says_nothing) as (_, opened):
+        opened.close()
+
+        async def get_conn(node_id: int, *, group: object) -> AIOKafkaConnection:
+            return opened
+
+        cluster = Cluster({}, [PARTITION.topic], 1.0)
+        cluster._client = SimpleNamespace(_get_conn=get_conn)
+        with pytest.raises(BrokerUnavailable):
+            await cluster.fetch(1, PARTITION.topic, question())
+        assert not await cluster.is_reachable(1, PARTITION.topic)
 
 
 async def test_closing_by_aiokafka_ends_the_fetch_under_way() -> None:

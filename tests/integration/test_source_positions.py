@@ -355,6 +355,33 @@ async def test_kafka_counts_as_there_when_all_that_lead_something_answer() -> No
         await asyncio.gather(*source._readers.values(), return_exceptions=True)
 
 
+async def test_a_broker_that_refuses_every_fetch_is_asked_now_and_then_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A session that it has forgotten is no such refusal: that is asked for again at once."""
+    monkeypatch.setattr("tidings.kafka.source._RETRY_S", 0.05)
+
+    class Refusing(Away):
+        async def fetch(self, node_id: int, topic: str, request: Any) -> Any:
+            self.asked.append(topic)
+            await asyncio.sleep(0)
+            return SimpleNamespace(error_code=29, session_id=0, topics=[])
+
+    cluster = Refusing()
+    source = RecordSource({}, [PARTITION.topic], Begun(), linger_s=0.0, metadata_max_age_s=1.0)
+    source.cluster = cluster  # type: ignore[assignment]
+    source._positions.next_offset = {PARTITION: 0}
+    source._tend_readers()
+    try:
+        await asyncio.sleep(0.3)
+        assert 3 <= len(cluster.asked) <= 8
+        assert "broker 1 refuses a fetch of modifications: TopicAuthorizationFailedError" in caplog.text
+    finally:
+        for task in source._readers.values():
+            task.cancel()
+        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+
+
 async def test_the_first_fetch_after_a_silence_is_answered_at_once() -> None:
     """A broker that waits for a record before it says that it is there would be taken for away until then."""
     waits: list[bool] = []

@@ -30,11 +30,14 @@ ID_BYTES: Final = 240
 _OFFSET_BYTES: Final = 8
 
 
+_First = tuple[int, int, bytes]
+"""The record that came first with an id: its number, its broker time, the id."""
+
+
 class Repeats:
     """The ids seen in one partition.
 
-    Only records that carry an id take room, however long it is: `REPEAT_RECORDS` entries, some 240 bytes each, and at
-    most twice as many where ids come again after their time.
+    Only records that carry an id take room, however long it is: at most `REPEAT_RECORDS` entries, some 240 bytes each.
 
     Args:
         since_ms: Every record of the partition from that broker time on will be shown here. None: from the log's very
@@ -50,8 +53,8 @@ class Repeats:
     __slots__ = ("_complete_ms", "_found", "_order", "_seen", "cuts", "exact_from", "records")
 
     def __init__(self, since_ms: float | None) -> None:
-        self._seen: dict[bytes, tuple[int, int]] = {}
-        self._order: deque[bytes] = deque()
+        self._seen: dict[bytes, _First] = {}
+        self._order: deque[_First] = deque()
         self._found = array("q")
         self._complete_ms = None if since_ms is None else since_ms + REPEAT_SECONDS * 1000
         self.records = 0
@@ -90,18 +93,18 @@ class Repeats:
         oldest_record = self.records - REPEAT_RECORDS
         oldest_ms = timestamp_ms - _FORGET_MS
         while order:
-            # One that was seen again out of reach stands here twice; the first place waits for the second, and those
-            # between the two with it.
-            known = seen.get(order[0])
-            if known is not None and known[0] >= oldest_record and known[1] >= oldest_ms:
+            oldest = order[0]
+            if oldest[0] >= oldest_record and oldest[1] >= oldest_ms:
                 break
-            seen.pop(order.popleft(), None)
+            order.popleft()
+            if seen.get(oldest[2]) is oldest:  # else it came again out of reach, and stands here once more
+                del seen[oldest[2]]
         first = seen.get(id_)
-        if first is not None and first[0] >= oldest_record and timestamp_ms - first[1] <= REPEAT_SECONDS * 1000:
+        if first is not None and timestamp_ms - first[1] <= REPEAT_SECONDS * 1000:
             self._remember(offset)
             return True
-        seen[id_] = (self.records, timestamp_ms)
-        order.append(id_)
+        first = seen[id_] = (self.records, timestamp_ms, id_)
+        order.append(first)
         return False
 
     def was_repeat(self, offset: int) -> bool:

@@ -27,31 +27,41 @@ class Availability:
     def __init__(self, is_reachable: Callable[[Place], Awaitable[bool]]) -> None:
         self._is_reachable = is_reachable
         self._led: Collection[Place] = ()
+        self._all_led = False
         self._silent: set[Place] = set()
         self._knocking: dict[int, asyncio.Event] = {}
         self._retry_s: dict[int, float] = {}
-        self.returns = 0
-        """How often a broker answered again after it had not, or another one led what it did."""
+        self.comebacks = 0
+        """How often a broker answered again after it had not, or no longer led what it did."""
 
     @property
-    def everywhere(self) -> bool:
-        """Whether the last fetch was answered by every broker that leads something, and there is one."""
-        return bool(self._led) and not self._silent
+    def all_answer(self) -> bool:
+        """Whether every partition has a leader, and the last fetch from each was answered."""
+        return self._all_led and not self._silent
 
     def is_silent(self, place: Place) -> bool:
         """Whether the last fetch of that place was not answered."""
         return place in self._silent
 
-    def lead(self, led: Collection[Place]) -> bool:
-        """Note which places there are now. True: others are there for all that were silent and are gone."""
+    def note_places(self, led: Collection[Place], *, all_led: bool) -> bool:
+        """Note which places there are now.
+
+        Args:
+            all_led: Whether they are all that there should be: every partition has a leader.
+        Returns:
+            Whether some that were silent lead nothing any more: who leads that now is another one.
+        """
         if not led:
             self._silent.update(self._led)
         moved = self._silent.difference(led) if led else ()
         self._led = led
+        self._all_led = all_led and bool(led)
         if not moved:
             return False
+        for place in moved:
+            self._retry_s.pop(place.broker, None)
         self._silent.difference_update(moved)
-        self.returns += 1
+        self.comebacks += 1
         return True
 
     def failed(self, place: Place) -> None:
@@ -64,7 +74,7 @@ class Availability:
             return False
         self._silent.discard(place)
         self._retry_s.pop(place.broker, None)
-        self.returns += 1
+        self.comebacks += 1
         return True
 
     async def until_reachable(self, place: Place) -> None:

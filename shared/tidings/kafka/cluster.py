@@ -48,10 +48,10 @@ class Cluster:
         self._options = dict(options)
         self._topics = tuple(topics)
         # aiokafka takes any number for the name of a connection; up to this one they are its own.
-        self._fetches_of = {
+        self._fetch_groups = {
             topic: number for number, topic in enumerate(self._topics, ConnectionGroup.COORDINATION + 1)
         }
-        self._fetching: dict[tuple[int, str], FetchConnection] = {}
+        self._fetch_connections: dict[tuple[int, str], FetchConnection] = {}
         self._metadata_max_age_s = metadata_max_age_s
         self._client: Any = None
         self._silent_since: float | None = None
@@ -143,7 +143,7 @@ class Cluster:
         Raises:
             One of `AWAY`.
         """
-        connection = self._fetching.get((node_id, topic))
+        connection = self._fetch_connections.get((node_id, topic))
         if connection is None or not connection.is_open:
             connection = await self._connect(node_id, topic)
         return await connection.fetch(request)
@@ -157,12 +157,14 @@ class Cluster:
         return True
 
     async def _connect(self, node_id: int, topic: str) -> FetchConnection:
-        opened = await self._client._get_conn(node_id, group=self._fetches_of[topic])
-        if opened is None:
+        opened = await self._client._get_conn(node_id, group=self._fetch_groups[topic])
+        # aiokafka also gives one that broke while it was authenticated.
+        if opened is None or not opened.connected() or opened._writer.transport.is_closing():
             raise BrokerUnavailable(f"broker {node_id} can't be connected")
-        connection = self._fetching.get((node_id, topic))
+        connection = self._fetch_connections.get((node_id, topic))
         if connection is None or not connection.is_open:
-            connection = self._fetching[node_id, topic] = FetchConnection(opened, _REQUEST_TIMEOUT_MS / 1000)
+            connection = FetchConnection(opened, _REQUEST_TIMEOUT_MS / 1000)
+            self._fetch_connections[node_id, topic] = connection
         return connection
 
     async def fetch_once(self, partition: Partition, offset: int, max_bytes: int) -> Any:

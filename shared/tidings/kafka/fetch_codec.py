@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Any, Final
 
+from aiokafka.errors import IncompatibleBrokerVersion
 from aiokafka.protocol.fetch import FetchRequest, FetchRequest_v10, FetchResponse_v10
 
 __all__ = ["FetchAnswer", "FetchQuestion", "LeaderFetchRequest"]
@@ -31,10 +32,16 @@ class LeaderFetchRequest(FetchRequest):
     """
 
     def prepare(self, versions: dict[int, tuple[int, int]]) -> Any:
-        """The request in the newest version that both sides speak."""
+        """The request in the newest version that both sides speak.
+
+        Raises:
+            IncompatibleBrokerVersion: There is none.
+        """
         spoken = dict(versions)
         if self.API_KEY in spoken:
             oldest, newest = spoken[self.API_KEY]
+            if oldest > _LEADERS_ONLY:
+                raise IncompatibleBrokerVersion("the broker is too new: any replica answers its fetches")
             spoken[self.API_KEY] = oldest, min(newest, _LEADERS_ONLY)
         return super().prepare(spoken)
 

@@ -72,7 +72,7 @@ class FetchConnection(asyncio.Protocol):
         head = _HEAD.pack(_HEAD.size - 4 + len(name) + len(body), question.API_KEY, question.API_VERSION, self._last_id)
         self._asked_at = self._loop.time()
         if self._watch is None:
-            self._watch = self._loop.call_at(self._asked_at + self._timeout_s, self._look)
+            self._watch = self._loop.call_at(self._asked_at + self._timeout_s, self._check_late)
         answer = self._answer = self._loop.create_future()
         self._transport.write(head + name + body)
         try:
@@ -118,14 +118,14 @@ class FetchConnection(asyncio.Protocol):
         else:
             answer.set_result(decoded)
 
-    def _look(self) -> None:
+    def _check_late(self) -> None:
         """Is the answer late? One timer that is rarely set anew, not one for each fetch."""
         self._watch = None
         if self._answer is None:
             return
         due = self._asked_at + self._timeout_s
         if self._loop.time() < due:
-            self._watch = self._loop.call_at(due, self._look)
+            self._watch = self._loop.call_at(due, self._check_late)
         else:
             self._break(CloseReason.CONNECTION_TIMEOUT, RequestTimedOutError())
 
@@ -134,6 +134,7 @@ class FetchConnection(asyncio.Protocol):
         if not self.is_open:
             return
         self.is_open = False
+        self._parts.clear()
         if self._watch is not None:
             self._watch.cancel()
         answer, self._answer = self._answer, None
@@ -141,7 +142,8 @@ class FetchConnection(asyncio.Protocol):
             if isinstance(why, KafkaError):
                 answer.set_exception(why)
             else:
-                error = KafkaConnectionError(f"connection to {self._opened.host}:{self._opened.port} broke")
+                cause = "" if why is None else f": {why!r}"
+                error = KafkaConnectionError(f"connection to {self._opened.host}:{self._opened.port} broke{cause}")
                 error.__cause__ = why
                 answer.set_exception(error)
         self._opened.close(reason=reason, exc=why)

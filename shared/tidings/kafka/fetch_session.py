@@ -39,6 +39,8 @@ class FetchSession:
         self._sent: dict[Partition, int] = {}
         self._wanted: Sequence[Partition] = ()
         self._turn = 0
+        self.refusals = 0
+        """Answers in a row that were none. One is about a session that the broker has forgotten; more are not."""
 
     def request(
         self, wanted: Sequence[Partition], positions: Mapping[Partition, int], *, wait: bool = True
@@ -76,8 +78,10 @@ class FetchSession:
     def accepts(self, response: Any) -> bool:
         """Note an answer. False: the broker knows no such session (any more) and the answer is empty: ask again."""
         if response.error_code:
+            self.refusals += 1
             self.reset()
             return False
+        self.refusals = 0
         if not response.session_id:  # the broker keeps no session for us: everything is said every time
             self.reset()
             return True

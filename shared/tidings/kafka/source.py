@@ -100,13 +100,13 @@ class RecordSource:
 
     @property
     def connected(self) -> bool:
-        """Whether the last fetch was answered by every broker that leads something, and there is one."""
-        return self._availability.everywhere
+        """Whether every partition has a leader, and the last fetch from each was answered."""
+        return self._availability.all_answer
 
     @property
     def reconnects(self) -> int:
-        """How often a broker answered again after it had not, or another one led what it did."""
-        return self._availability.returns
+        """How often a broker answered again after it had not, or no longer led what it did."""
+        return self._availability.comebacks
 
     def lag(self) -> dict[Partition, int]:
         """Offsets between what was read and the end of the log as last seen, records of open transactions included."""
@@ -185,12 +185,15 @@ class RecordSource:
     def _find_places(self) -> None:
         """Which partitions are whose, as far as it is known now."""
         led: dict[Place, list[Partition]] = {}
+        all_led = True
         for partition in self.positions:
             leader = self.cluster.leader(partition)
-            if leader is not None:
+            if leader is None:
+                all_led = False
+            else:
                 led.setdefault(Place(leader, partition.topic), []).append(partition)
         self._led = led
-        if self._availability.lead(led):
+        if self._availability.note_places(led, all_led=all_led):
             self._doubt_everything()
 
     def _doubt_everything(self) -> None:
@@ -264,6 +267,11 @@ class RecordSource:
                     self._ends[partition] = end
                     if data and (part := self._decode(partition, data, aborted, end)) is not None:
                         fetched.append(part)
+        elif session.refusals > 1:
+            refused = kafka_errors.for_code(response.error_code).__name__
+            log.warning("broker %s refuses a fetch of %s: %s", *place, refused)
+            self.cluster.look_again()
+            await asyncio.sleep(_RETRY_S)
         for partition, error_code in failed:
             await self._on_error(partition, error_code)
             if epoch != self._epoch:

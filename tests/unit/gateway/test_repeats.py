@@ -85,6 +85,27 @@ def read(repeats: Repeats, offset: int, timestamp_ms: int, id_: bytes | None = N
     return repeats.is_repeat(id_, offset, timestamp_ms)
 
 
+def test_an_id_that_came_again_out_of_reach_is_known_from_then_on() -> None:
+    repeats = Repeats(None)
+    assert not came(repeats, b"a", 0)
+    repeats.records += REPEAT_RECORDS - 10
+    assert not came(repeats, b"a", REACH_MS + 1)
+    repeats.records += 20
+    assert not came(repeats, b"b", REACH_MS + 1), "the first place of a is given up here"
+    assert came(repeats, b"a", REACH_MS + 1)
+
+
+def test_an_id_that_comes_again_and_again_keeps_no_others() -> None:
+    """A producer that gives every record the same id, once a second, beside one that does as it should."""
+    repeats = Repeats(None)
+    for second in range(3 * REPEAT_RECORDS):
+        came(repeats, b"constant", second * 1_000)
+        assert not came(repeats, b"%d" % second, second * 1_000)
+        came(repeats, b"in turn %d" % (second % 700), second * 1_000)
+    assert len(repeats) <= REPEAT_RECORDS
+    assert len(repeats._order) <= REPEAT_RECORDS
+
+
 def test_from_the_beginning_of_the_log_everything_is_known() -> None:
     assert Repeats(None).exact_from == 0
 

@@ -71,7 +71,7 @@ def test_a_fetch_is_of_a_version_that_only_the_leader_answers(newest: int, spoke
     assert spoken == request.prepare({1: (4, newest)}).API_VERSION
 
 
-def test_a_broker_without_fetch_sessions_is_refused() -> None:
-    for versions in ({1: (0, 6)}, {}):
+def test_a_broker_without_fetch_sessions_or_of_which_any_replica_answers_is_refused() -> None:
+    for versions in ({1: (0, 6)}, {1: (11, 30)}, {}):
         with pytest.raises(IncompatibleBrokerVersion):
             FetchSession().request([Partition("t", 0)], {Partition("t", 0): 5}).prepare(versions)
