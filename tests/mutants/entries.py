@@ -52,8 +52,8 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "past-what-waits",
         "Nothing overtakes what waits in a transport.",
         _GATEWAY + "outlet.py",
-        "        elif self._backlog is not None:\n            for frame",
-        "        elif self._socket is None and self._backlog is not None:\n            for frame",
+        "        elif self._backlog is not None:\n            frames,",
+        "        elif self._socket is None and self._backlog is not None:\n            frames,",
         _UNIT + "test_connection.py::test_behind_what_waits_in_the_transport_nothing_is_written_past_it",
     ),
     Mutant(
@@ -584,6 +584,22 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "return self._checked_at_reconnects != self._reconnects()",
         "return False",
         _UNIT + "test_log_watch.py::test_what_was_asked_before_an_outage_does_not_hold_after_it",
+    ),
+    Mutant(
+        "known-late-is-another",
+        "A topic whose id is known late is not read again from its beginning.",
+        _GATEWAY + "log_watch.py",
+        "self.tag, another = self.tag, _tag(found), self._identified",
+        "self.tag, another = self.tag, _tag(found), True",
+        _UNIT + "test_log_watch.py::test_an_id_that_is_known_late_makes_no_other_topic_of_it",
+    ),
+    Mutant(
+        "uncounted-drops",
+        "Each frame that is dropped is counted.",
+        _GATEWAY + "outlet.py",
+        '                    self._count_dropped("unsent", len(frames) - place)\n',
+        "",
+        _UNIT + "test_connection.py::test_more_unsent_than_the_limit_is_4008_and_the_rest_is_dropped",
     ),
     # ---- Repeats
     Mutant(

@@ -257,10 +257,14 @@ class Gateway:
     async def _replaced(self) -> bool | None:
         return await self._watch.check()
 
-    async def _on_log_changed(self, tag: str) -> None:
-        await self._source.start_anew(self._topics.modifications, partial(self._consumer.replaced, tag))
-        log.warning("topic_made_anew", topic=self._topics.modifications, log=tag)
-        self._older.forget()
+    async def _on_log_changed(self, tag: str, another: bool) -> None:
+        if another:
+            await self._source.start_anew(self._topics.modifications, partial(self._consumer.replaced, tag))
+            log.warning("topic_made_anew", topic=self._topics.modifications, log=tag)
+            self._older.forget()
+        else:
+            self.node.router.log = tag
+            log.info("topic_identified", topic=self._topics.modifications, log=tag)
         self.node.resync_all("log_changed")
 
     def _publish_gauges(self) -> None:

@@ -22,7 +22,8 @@ class LogWatch:
         ask: The topic's id; None where the broker has none or there is no such topic just now.
         fallback: The tag where the broker knows no ids: the topic's name, the best that can be known of it.
         reconnects: How often the brokers came back so far: what was asked before the last time may not hold.
-        on_change: Called with the new tag when it is another one; may raise what `AWAY` names, then it is called again.
+        on_change: Called with the new tag when it is another one, and with whether the topic is another one too; False
+            when its id is known for the first time. May raise what `AWAY` names, then it is called again.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class LogWatch:
         ask: Callable[[], Awaitable[str | None]],
         fallback: str,
         reconnects: Callable[[], int],
-        on_change: Callable[[str], Awaitable[None]],
+        on_change: Callable[[str, bool], Awaitable[None]],
     ) -> None:
         self._ask = ask
         self._fallback = fallback
@@ -38,6 +39,7 @@ class LogWatch:
         self._on_change = on_change
         self._checked_at_reconnects = 0
         self._checking: asyncio.Task[bool | None] | None = None
+        self._identified = False
         self.tag = ""
         """Opaque to clients; safe in a URL and without a dot."""
 
@@ -49,11 +51,13 @@ class LogWatch:
     async def start(self) -> None:
         """Ask for the first time; without an answer the name stands for the id."""
         self._checked_at_reconnects = self._reconnects()
+        found = None
         try:
-            self.tag = _tag(await self._ask() or self._fallback)
+            found = await self._ask()
         except DependencyError as error:
             log.warning("the topic's id is not known, its name stands for it: %s", error)
-            self.tag = _tag(self._fallback)
+        self._identified = found is not None
+        self.tag = _tag(found or self._fallback)
 
     async def check(self) -> bool | None:
         """Ask now; those who ask at once share one question.
@@ -76,14 +80,16 @@ class LogWatch:
         try:
             found = await self._ask()
             if found is not None and _tag(found) != self.tag:
-                before, self.tag = self.tag, _tag(found)
+                # Where its name stood for it, nothing says that it is another one: what was read of it holds.
+                before, self.tag, another = self.tag, _tag(found), self._identified
                 try:
-                    await self._on_change(self.tag)
+                    await self._on_change(self.tag, another)
                 except AWAY:
                     self.tag = before
                     raise
+                self._identified = True
                 self._checked_at_reconnects = reconnects
-                return True
+                return another
         except (DependencyError, *AWAY) as error:
             log.warning("the topic's id can't be asked for now: %s", error)
             return None

@@ -93,10 +93,12 @@ class Outlet(asyncio.Protocol, ABC):
         """Write the frames of this batch, in one system call if the socket takes them."""
         inbox = self.inbox
         if len(inbox) == 1:
-            self.send(inbox[0])
+            self.send(inbox.pop())
         elif self._backlog is not None:
-            for frame in inbox:
+            frames, self.inbox = inbox, []
+            for place, frame in enumerate(frames, 1):
                 if not self._keep(frame):
+                    self._count_dropped("unsent", len(frames) - place)
                     break
             else:
                 self._hold_back_if_slow()
@@ -194,14 +196,18 @@ class Outlet(asyncio.Protocol, ABC):
         self._socket = None  # once the transport is closed the number may be another socket's
         self._node.blocked.discard(self)
         self._drop_backlog("gone")
+        self._count_dropped("gone", len(self.inbox))
         self.inbox.clear()
 
     def _drop_backlog(self, cause: str) -> None:
         if self._backlog is not None:
-            if self._backlog:
-                self._node.stats.dropped(cause, len(self._backlog))
+            self._count_dropped(cause, len(self._backlog))
             self._node.backlog_bytes -= self._backlog.bytes
             self._backlog = None
+
+    def _count_dropped(self, cause: str, frames: int) -> None:
+        if frames:
+            self._node.stats.dropped(cause, frames)
 
 
 class _Borrowed(SocketType):

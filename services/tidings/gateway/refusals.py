@@ -49,7 +49,8 @@ def refusal(refused: Refused, origin: Origin | None = None) -> bytes:
     lines = [f"HTTP/1.1 {refused.status.value} {refused.status.phrase}"]
     if refused.body:
         lines.append("Content-Type: application/json")
-    lines.append(f"Content-Length: {len(body)}")
+    if refused.status is not HTTPStatus.NO_CONTENT:
+        lines.append(f"Content-Length: {len(body)}")
     lines.append("Cache-Control: no-store")
     lines.append("Connection: close")
     lines.extend(f"{name}: {value}" for name, value in refused.headers)

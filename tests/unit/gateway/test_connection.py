@@ -100,6 +100,18 @@ def test_event_streams_are_told_different_times_to_come_back_after() -> None:
     assert max(b - a for a, b in pairwise(sorted(told))) < 100, "spread evenly"
 
 
+@pytest.mark.parametrize(
+    ("path", "idle_timeout_s", "user_timeout_ms"), [("/sse", 7.5, 7_500), ("/sse", 0, 0), ("/ws", 7.5, 0)]
+)
+def test_the_kernel_gives_up_on_an_event_stream_that_nobody_acknowledges(
+    path: str, idle_timeout_s: float, user_timeout_ms: int
+) -> None:
+    """A web socket answers pings, so there it is not needed."""
+    with socket.socket() as kernel:
+        Party(idle_timeout_s=idle_timeout_s).connect("alice", path, socket=kernel)
+        assert kernel.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == user_timeout_ms
+
+
 def test_a_cursor_that_can_not_be_honoured_is_answered_with_resync_after_the_welcome() -> None:
     party = Party()
     for path, lines in (("/ws?cursor=0:-1&log=log1", [V1]), ("/sse?cursor=0:1", [])):
@@ -692,7 +704,9 @@ def test_more_unsent_than_the_limit_is_4008_and_the_rest_is_dropped() -> None:
     assert len(party.node.registry) == 2
     party.deliver(*entries(5, 10_000))
     assert party.node.registry.connections_of("alice") == ()
-    assert party.count("tidings_gateway_drops_total", reason="unsent") > 0
+    assert party.count("tidings_gateway_drops_total", reason="unsent") == 13, (
+        "all 14 but the one that the transport has"
+    )
     assert (party.node.backlog_bytes, party.node.blocked) == (0, set())
     party.deliver(LogEntry(1, record(["alice", "bob"])))
     assert len(server_frames(bob.sent)) == 1
@@ -700,6 +714,14 @@ def test_more_unsent_than_the_limit_is_4008_and_the_rest_is_dropped() -> None:
     assert close_code(alice) == 4008
     alice.lose()
     assert party.count("tidings_gateway_closes_total", code="4008") == 1
+
+
+def test_a_frame_that_waited_for_a_second_one_when_its_socket_broke_counts_as_dropped() -> None:
+    party = Party()
+    alice = party.connect()
+    party.deliver(*entries(1, 0), gather=True)
+    alice.lose()
+    assert party.count("tidings_gateway_drops_total", reason="gone") == 1
 
 
 @pytest.mark.limit("TIDINGS_GATEWAY_SLOW_UNSENT_BYTES")

@@ -438,6 +438,7 @@ def test_a_preflight_is_answered_without_a_token() -> None:
     assert preflight.status == HTTPStatus.NO_CONTENT
     raw = refusal(preflight, Origin("https://gateway.test", trusted=True))
     assert raw.startswith(b"HTTP/1.1 204 No Content\r\n")
+    assert b"Content-Length" not in raw, "RFC 9110, section 8.6"
     assert raw.endswith(b"\r\n\r\n")
     assert b"Access-Control-Allow-Methods: GET\r\n" in raw
     assert b"Access-Control-Allow-Origin: https://gateway.test\r\n" in raw

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from tests.gateway_fakes import Party
 from tidings.clock import ManualClock
 from tidings.errors import BrokerUnavailable
@@ -22,7 +24,7 @@ class Topic:
         self.broken = False
         self.asked = 0
         self.reconnects = 0
-        self.changes: list[str] = []
+        self.changes: list[tuple[str, bool]] = []
         self.watch = LogWatch(self._ask, "some.topic", lambda: self.reconnects, self._change)
 
     async def _ask(self) -> str | None:
@@ -32,10 +34,10 @@ class Topic:
             raise BrokerUnavailable("away")
         return self.id
 
-    async def _change(self, tag: str) -> None:
+    async def _change(self, tag: str, another: bool) -> None:
         if self.broken:
             raise BrokerUnavailable("not yet")
-        self.changes.append(tag)
+        self.changes.append((tag, another))
 
 
 def run(*work: Coroutine[Any, Any, Any]) -> list[Any]:
@@ -58,6 +60,23 @@ def test_without_an_id_the_name_stands_for_it_and_has_no_dot() -> None:
         assert nothing.watch.tag == "some~topic"
 
 
+@pytest.mark.parametrize("away", [True, False])
+def test_an_id_that_is_known_late_makes_no_other_topic_of_it(away: bool) -> None:
+    """Else all that the topic keeps would be read again, and come once more to everybody who is connected."""
+    topic = Topic("first" if away else None)
+    topic.away = away
+    run(topic.watch.start())
+    topic.id, topic.away, topic.broken = "first", False, True
+    assert run(topic.watch.check()) == [None]
+    assert topic.watch.tag == "some~topic"
+    topic.broken = False
+    assert run(topic.watch.check()) == [False]
+    assert topic.watch.tag == "first"
+    topic.id = "second"
+    assert run(topic.watch.check()) == [True]
+    assert topic.changes == [("first", False), ("second", True)]
+
+
 def test_a_topic_made_anew_is_told_once() -> None:
     topic = Topic()
     run(topic.watch.start())
@@ -67,7 +86,7 @@ def test_a_topic_made_anew_is_told_once() -> None:
     topic.id = "second"
     assert run(topic.watch.check()) == [True]
     assert run(topic.watch.check()) == [False]
-    assert topic.changes == ["second"]
+    assert topic.changes == [("second", True)]
     assert topic.watch.tag == "second"
 
 
