@@ -1,4 +1,6 @@
-# `make` alone lists the targets. Everything is installed into .venv; nothing outside of this folder is changed.
+# `make` alone lists the targets. Everything is installed into .venv. Outside of this folder: the caches of pip, npm and
+# Maven; as root also Debian's python3-venv if there is no pip, and Postgres's data in /var/tmp/tidings-* if the
+# server's user can't reach this folder. `make clean` leaves these.
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -63,7 +65,7 @@ mutants: $(STAMP) ## break each guarantee once and see its test fail
 	$(BIN)/python -m tests.mutants
 
 bench: $(STAMP) ## measure against the baseline; takes a while, wants a quiet machine
-	$(BIN)/tidings bench
+	$(BIN)/tidings bench --check-floor
 
 bench-messaging: $(STAMP) ## measure the messaging service; some three minutes, wants a quiet machine
 	$(BIN)/tidings bench --part messaging --warm-up 30 --seconds 15
@@ -88,7 +90,7 @@ lock: ## pin the newest allowed dependencies with their hashes (needs uv)
 		--no-header --upgrade --group dev --group build -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 
 clean: ## remove .venv, caches and what `tidings up` left
-	rm -rf $(VENV) .cache .tidings .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache .tidings .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find services shared tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first Python that is new enough; then the first way to install into the new environment. Debian splits ensurepip

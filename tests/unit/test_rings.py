@@ -226,6 +226,7 @@ RINGS: Final[dict[str, Ring]] = {
     "tidings.cli.bench.gaps": "app",
     "tidings.cli.bench.handshakes": "app",
     "tidings.cli.bench.histogram": "pure",
+    "tidings.cli.bench.floor": "app",
     "tidings.cli.bench.idle": "app",
     "tidings.cli.bench.keeping": "app",
     "tidings.cli.bench.load": "app",

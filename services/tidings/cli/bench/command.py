@@ -11,11 +11,11 @@ from typing import Any, get_args
 import click
 from rich.console import Console
 
+from tidings.cli.bench.floor import below_floor, read_floor
 from tidings.cli.bench.report import markdown, print_report
 from tidings.cli.bench.rig import OUR_GATEWAY, Options, Part
 from tidings.cli.bench.run import run
 from tidings.cli.bench.shapes import SHAPES, Shape
-from tidings.cli.bench.summary import below_floor, read_floor
 
 __all__ = ["bench"]
 
@@ -85,7 +85,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 )  # fmt: skip
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Where all numbers go.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print the tables for README on stdout.")
-@click.option("--check-floor", is_flag=True, help="Exit code 1 if a ratio is below the recorded floor.")
+@click.option("--check-floor", is_flag=True, help="Exit code 1 if a figure is worse than the recorded floor.")
 @click.option(
     "--floor", type=click.Path(dir_okay=False, path_type=Path), default="tests/bench/floor.json", show_default=True,
     help="The recorded floor.",
@@ -119,7 +119,7 @@ def bench(
       tidings bench --part messaging
       tidings bench --part shapes --gateway-env TIDINGS_GATEWAY_LINGER_MS=0
     """
-    floors = read_floor(floor) if check_floor else {}  # before the minutes, not after them
+    least = read_floor(floor) if check_floor else None  # before the minutes, not after them
     options = _options(quick, (state_dir or Path(".tidings")) / "bench", given)
     console = Console(stderr=as_markdown)
     if not console.is_terminal:
@@ -140,7 +140,7 @@ def bench(
     console.print(f"All numbers: {os.path.relpath(file)}")
     if as_markdown:
         click.echo(markdown(report), nl=False)
-    wrong = below_floor(report.shapes, floors)
+    wrong = below_floor(report, least)
     for line in wrong:
         console.print(line, style="red")
     if wrong:

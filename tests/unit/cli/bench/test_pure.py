@@ -1,8 +1,6 @@
 """Buckets, schedule, shapes, ratios and floor of the bench."""
 
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,9 +10,8 @@ from tidings.cli.bench.histogram import BUCKET_NS, BUCKETS, bucket_of, new_bucke
 from tidings.cli.bench.measure import Round
 from tidings.cli.bench.schedule import Schedule
 from tidings.cli.bench.shapes import POOL, SHAPES, TS_DIGITS, Shape, load_of, users
-from tidings.cli.bench.summary import Compared, Floor, below_floor, compare, read_floor
+from tidings.cli.bench.summary import compare
 from tidings.cli.bench.targets import measured_s
-from tidings.errors import ConfigError
 
 SECOND = 1_000_000_000
 
@@ -113,16 +110,11 @@ def test_expected_frames_are_counted_record_by_record(first: int, count: int) ->
 _small_load = load_of(Shape(5, 2, 10), users(5))
 
 
-def make_round(target: str, deliveries: int, cpu_s: float, p99_ms: float, lost: int = 0) -> Round:
+def make_round(target: str, deliveries: int, cpu_s: float, p99_ms: float, lost: int = 0, p50_ms: float = 1) -> Round:
     return Round(
-        target=target, deliveries=deliveries, lost=lost, extra=0, cpu_s=cpu_s, wall_s=1, p50_ms=1, p99_ms=p99_ms,
+        target=target, deliveries=deliveries, lost=lost, extra=0, cpu_s=cpu_s, wall_s=1, p50_ms=p50_ms, p99_ms=p99_ms,
         p999_ms=1, max_ms=1, rss_bytes=1, connect_s=1, client_cpu_s=0, frames_per_read=1, late_ms=0,
     )  # fmt: skip
-
-
-def compared(**changes: Any) -> Compared:
-    given_: dict[str, Any] = {"shape": "s", "rounds": {}, "ratio": 2.0, "p99_ratio": 0.5} | changes
-    return Compared(**given_)
 
 
 def test_the_ratio_is_the_median_of_the_ratios_inside_the_rounds() -> None:
@@ -146,29 +138,6 @@ def test_the_ratio_is_the_median_of_the_ratios_inside_the_rounds() -> None:
 def test_one_target_alone_has_no_ratio() -> None:
     found = compare("s", {"baseline": [make_round("baseline", 1, 1, 1)]})
     assert (found.ratio, found.p99_ratio) == (None, None)
-
-
-def test_the_floor_names_each_fault() -> None:
-    floor = {"s": Floor(ratio=1.5, p99_ratio=1.0)}
-    assert below_floor([compared()], floor) == []
-    assert below_floor([compared(shape="other", ratio=0.1)], floor) == []
-    assert "1.40x" in below_floor([compared(ratio=1.4)], floor)[0]
-    assert "p99" in below_floor([compared(p99_ratio=1.2)], floor)[0]
-    assert "not compared" in below_floor([compared(ratio=None)], floor)[0]
-    lossy = compared(rounds={"gateway": [make_round("gateway", 1, 1, 1, lost=3)]})
-    assert below_floor([lossy], {}) == ["s: 3 frames lost, 0 too many"]
-
-
-def test_the_recorded_floor_is_one_for_every_shape() -> None:
-    file = Path(__file__).parents[3] / "bench" / "floor.json"
-    assert set(read_floor(file)) == {shape.name for shape in SHAPES}
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"shapes": {"s": {"ratio": 1}}}', '{"shapes": []}'])
-def test_a_damaged_floor_is_a_config_error(tmp_path: Path, text: str) -> None:
-    (tmp_path / "floor.json").write_text(text)
-    with pytest.raises(ConfigError):
-        read_floor(tmp_path / "floor.json")
 
 
 def test_a_histogram_is_read_between_two_moments() -> None:
