@@ -15,6 +15,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TextIO
 
+import orjson
 import structlog
 
 from tidings.log_limit import LogLimiter
@@ -57,12 +58,20 @@ def _clean(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def _json(_logger: Any, _method: str, event: EventDict) -> str:
-    line = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    line = _dumps(event)
     if len(line) <= MAX_LINE_CHARS:
         return line
     few = {name: event[name] for name in ("ts", "level", "logger", "event") if name in event}
     trace = {name: str(event[name])[:2_000] for name in ("exception",) if name in event}
-    return json.dumps({**few, **trace, "cut_chars": len(line)}, ensure_ascii=False, separators=(",", ":"))
+    return _dumps({**few, **trace, "cut_chars": len(line)})
+
+
+def _dumps(event: EventDict) -> str:
+    try:
+        return orjson.dumps(event).decode()
+    except TypeError:  # half of a surrogate pair, as file names and arguments may have, which is no text for orjson
+        line = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+        return line.encode("utf-8", "replace").decode()
 
 
 def _console(colors: bool) -> Callable[[Any, str, EventDict], str]:

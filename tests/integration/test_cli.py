@@ -1,20 +1,25 @@
 """The commands beside `up`, as processes, against real Kafka and real gateways."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import jwt
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from tests.integration.processes import SECRET, GatewayFactory, environment, topic_environment
 from tests.integration.receiving import Receiver
+from tidings.closing import ADVICE, CloseCode
 from tidings.config import TopicSettings
 from tidings.contract.record import MAX_VALUE_BYTES
 from tidings.kafka import topics as kafka_topics
@@ -208,6 +213,79 @@ def test_tail_shows_what_was_produced_and_where_it_came_from(
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize("mode", ["--v1", "--plain", "--sse"])
+def test_tail_that_is_disconnected_says_so_and_does_not_come_back(
+    tmp_path: Path, topics: TopicSettings, gateway: GatewayFactory, gateway_environment: dict[str, str], mode: str
+) -> None:
+    node = gateway()
+    options = ["--count", "3", "--timeout", "30", "--gateway", node.url]
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "tidings.cli", "tail", "ann", mode, *options],
+        env=gateway_environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert tail.stdout is not None
+    while '"connected"' not in tail.stdout.readline():
+        pass
+    produce = [sys.executable, "-m", "tidings.cli", "produce", "--to", "ann"]
+    subprocess.run(produce, env=gateway_environment, check=True, timeout=60)
+    while '"type":"update"' not in tail.stdout.readline():
+        pass
+    order = [*produce, "--topic", topics.signals, "--type", "$disconnect", "--data", '{"reason":"asked to"}']
+    subprocess.run(order, env=gateway_environment, check=True, timeout=60)
+    out, error = tail.communicate(timeout=40)
+    assert tail.returncode == 1, error
+    assert error.startswith("Error: 1 of 3 frames arrived before the end; ")
+    assert f"{node.url.removeprefix('http://')}: closed 4002. An operator ended the session" in error
+    assert "again in" not in out
+
+
+@pytest.mark.parametrize("counted", [True, False])
+async def test_tail_ends_with_an_error_once_every_node_asked_it_not_to_come_back(
+    tidings: Tidings, counted: bool
+) -> None:
+    connects: list[int] = []
+
+    def closing(code: int) -> Callable[[ServerConnection], Awaitable[None]]:
+        async def answer(connection: ServerConnection) -> None:
+            connects.append(code)
+            await connection.send('{"type":"t","data":1}')
+            await connection.close(code)
+
+        return answer
+
+    async with contextlib.AsyncExitStack() as stack:
+        options = ["--count", "9"] if counted else []
+        protocols = [Subprotocol("tidings.v1")]
+        for code in (1002, 4001, 4002):
+            server = await stack.enter_async_context(serve(closing(code), "127.0.0.1", 0, subprotocols=protocols))
+            options += ["--gateway", f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"]
+        done = await asyncio.to_thread(tidings, "tail", "--token", "x", "--timeout", "30", *options)
+    assert done.returncode == 1
+    arrived = "3 of 9 frames" if counted else "3 frames"
+    assert done.stderr.startswith(f"Error: {arrived} arrived before the end; ")
+    for code in (1002, 4001, 4002):
+        assert f": closed {code}. {ADVICE[CloseCode(code)].rstrip('.')}" in done.stderr
+    assert sorted(connects) == [1002, 4001, 4002]
+
+
+@pytest.mark.kafka
+def test_a_secret_with_white_space_around_it_is_one_secret_everywhere(
+    tidings: Tidings, gateway: GatewayFactory, gateway_environment: dict[str, str]
+) -> None:
+    environ = {"TIDINGS_JWT_SECRET": f"{SECRET}\n"}
+    node = gateway(environ=environ)
+    made = tidings("token", "ann", **environ)
+    assert made.returncode == 0, made.stderr
+    request = urllib.request.Request(f"{node.url}/sse", headers={"Authorization": f"Bearer {made.stdout.strip()}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.kafka
 def test_tail_says_why_it_is_refused(tidings: Tidings, gateway: GatewayFactory) -> None:
     foreign = jwt.encode({"sub": "ann", "exp": 4_000_000_000}, "another secret, long enough for the algorithm", "HS256")
     refused = tidings("tail", "--token", foreign, "--gateway", gateway().url)
@@ -266,6 +344,19 @@ def test_every_help_has_an_example(tidings: Tidings, arguments: str) -> None:
     done = tidings(*arguments.split(), "--help")
     assert done.returncode == 0
     assert "Example" in done.stdout or arguments == "topics"
+
+
+def test_print_settings_finds_no_fault_in_what_the_service_does_not_read(tidings: Tidings) -> None:
+    faults = {"TIDINGS_GATEWAY_PORT": "eighty", "TIDINGS_MESSAGING_PORT": "eighty"}
+    for service, foreign, dsn in (("gateway", "messaging", "mysql://x"), ("messaging", "gateway", "postgresql://h/x")):
+        environ = {**faults, "TIDINGS_JWT_SECRET": SECRET, "TIDINGS_POSTGRES_DSN": dsn}
+        refused = tidings(service, "--print-settings", **environ)
+        assert refused.returncode == 2
+        assert foreign.upper() not in refused.stderr
+        shown = tidings(service, "--print-settings", **{**environ, f"TIDINGS_{service.upper()}_PORT": "8000"})
+        assert shown.returncode == 0, shown.stderr
+        assert f"TIDINGS_{service.upper()}_PORT" in shown.stdout
+        assert f"TIDINGS_{foreign.upper()}_PORT" not in shown.stdout
 
 
 def test_print_settings_shows_every_setting_and_no_secret(tidings: Tidings) -> None:

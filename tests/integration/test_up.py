@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.processes import environment
+from tests.integration.processes import ROOT, environment
 from tidings.kafka.apache_jars import find_tools
 from tidings.kafka.ladder import Broker
 from tidings.ports import free_ports
@@ -282,6 +282,18 @@ def test_a_busy_port_is_named_before_anything_starts(up: Callable[..., Up], tmp_
     assert not (tmp_path / ".tidings" / "kafka").exists()
 
 
+def test_a_busy_kafka_port_is_no_matter_where_nothing_would_listen_there(up: Callable[..., Up], tmp_path: Path) -> None:
+    nothing = tmp_path / "no-java"
+    nothing.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as other:
+        kafka_port, second_port = taken.getsockname()[1], other.getsockname()[1]
+        environ = {"PATH": str(nothing), "DOCKER_HOST": f"unix://{nothing}/docker.sock"}
+        run = up("--kafka-port", str(kafka_port), "--second-port", str(second_port), **environ)
+        assert run.process.wait(30) == 1
+    assert f"port {second_port} is busy" in run.text
+    assert f"port {kafka_port} is busy" not in run.text
+
+
 def test_an_environment_that_names_a_dead_kafka_is_not_ignored(up: Callable[..., Up]) -> None:
     run = up(TIDINGS_KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_ports(1)[0]}")
     assert run.process.wait(60) == 1
@@ -314,6 +326,42 @@ def test_the_embedded_rung_says_what_it_cannot_do_and_delivers(up: Callable[...,
     assert command(tmp_path, "produce", "--to", "alice", "--data", "7").returncode == 0
     rest, _ = tail.communicate(timeout=30)
     assert [json.loads(line)["frame"] for line in rest.splitlines()] == [{"type": "update", "data": 7}] * 2
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(30) == 0
+
+
+def test_what_the_readme_says_about_sending_works_as_it_stands(up: Callable[..., Up], tmp_path: Path) -> None:
+    if shutil.which("kcat") is None:
+        pytest.skip("no kcat on the PATH")
+    section = (
+        (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Send a record\n")[2].partition("\n## ")[0]
+    )
+    examples = re.findall(r"^```(sh|python)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
+    assert [language for language, _ in examples] == ["sh", "sh", "python"]
+    run = up("--kafka", "embedded", "--postgres", "embedded")
+    kafka = str(run.wait_ready()["kafka"])
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    node = f"http://127.0.0.1:{run.ports['--port']}"
+    options = ["--count", "3", "--timeout", "60", "--gateway", node]
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "tidings.cli", "tail", "bob", *options],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert tail.stdout is not None
+    while "$welcome" not in tail.stdout.readline():
+        pass
+    for language, text in examples:
+        program = ["bash", "-euo", "pipefail"] if language == "sh" else [sys.executable]
+        example = text.replace("127.0.0.1:9092", kafka)
+        subprocess.run([*program, "-c", example], cwd=tmp_path, env=environment(), check=True, timeout=60)
+    rest, _ = tail.communicate(timeout=70)
+    assert tail.returncode == 0, rest
+    frames = [json.loads(line)["frame"] for line in rest.splitlines()]
+    said = [frame["data"]["text"] for frame in frames if frame["type"] == "update"]
+    assert sorted(said) == ["Hello", "Hello from Python", "Hello from kcat"]  # one partition each: in any order
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(30) == 0
 

@@ -198,6 +198,30 @@ def test_odd_text_is_written_somehow(start: Start) -> None:
     assert "log_failed" in found[1]
 
 
+def test_a_line_says_what_the_standard_library_would_say(start: Start) -> None:
+    fields = {"text": 'ü 😀 \u2028\x7f\x01"\\', "many": [1, -(1 << 63), 0.1, None, True], "inner": {"a": {"b": "c"}}}
+    for text in ("whole", "half a pair: \ud800"):
+        raw = io.BytesIO()
+        out = io.TextIOWrapper(raw, encoding="utf-8")
+        stop = start(out, format="json")
+        structlog.get_logger("x").info(text, **fields)
+        stop()
+        out.flush()
+        line = raw.getvalue().decode().removesuffix("\n")
+        content = json.loads(line)
+        assert {name: content[name] for name in fields} == fields
+        assert content["event"] == text.replace("\ud800", "?")
+        assert line == json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def test_lines_are_written_by_orjson(start: Start) -> None:
+    out = io.StringIO()
+    stop = start(out, format="json")
+    structlog.get_logger("x").info("share", of=1e-7)
+    stop()
+    assert out.getvalue().endswith(',"of":1e-7}\n')  # the standard library: 1e-07
+
+
 def test_a_second_setup_replaces_the_first(start: Start) -> None:
     first, second = io.StringIO(), io.StringIO()
     start(first, format="json")

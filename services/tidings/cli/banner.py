@@ -21,8 +21,12 @@ def _own_name(program: Path) -> str:
     return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
 
 
-def banner(state: UpState, state_dir: Path) -> str:
-    """Addresses, tokens, and what to try first."""
+def banner(state: UpState, state_dir: Path, topic: str) -> str:
+    """Addresses, tokens, and what to try first.
+
+    Args:
+        topic: Name of the one that records are sent to.
+    """
     record = '{"receivers":["alice","bob"],"type":"update","data":{"text":"Hello"}}'
     where = "" if state_dir == Path(".tidings") else f" --state-dir {state_dir}"
     tidings = _own_name(Path(sys.argv[0])) + where
@@ -39,5 +43,5 @@ def banner(state: UpState, state_dir: Path) -> str:
         " -H 'Idempotency-Key: 1' -H 'Content-Type: application/json' -d '{\"member_id\":\"bob\"}'"
     ]
     if shutil.which("kcat"):
-        lines += [f"  echo '{record}' | kcat -P -b {state.kafka} -t modifications"]
+        lines += [f"  echo '{record}' | kcat -P -b {state.kafka} -t {topic}"]
     return "\n".join([*lines, "", "Ctrl-C stops all of it.", ""])

@@ -18,7 +18,7 @@ from rich.table import Table
 from tidings.cli.state import UpState, kafka_settings, read_state
 from tidings.errors import TidingsError
 
-__all__ = ["Finding", "doctor", "file_limit", "port_free"]
+__all__ = ["Finding", "docker_version", "doctor", "file_limit", "port_free"]
 
 _PORTS = {
     8070: "page of `tidings up` (--page-port)",
@@ -140,12 +140,18 @@ def _first_line(command: list[str]) -> str:
     return next(filter(numbered, lines), "found").replace("\x1b[m", "").strip()[:100]
 
 
-def _docker() -> Finding:
+def docker_version() -> str | None:
+    """Of the Docker engine; None if none answers within 3 s."""
     try:
         import docker
 
-        version = docker.from_env(timeout=3).version()["Version"]
+        return str(docker.from_env(timeout=3).version()["Version"])
     except Exception:  # every kind of absence
+        return None
+
+
+def _docker() -> Finding:
+    if (version := docker_version()) is None:
         return Finding("docker", "note", "no engine answers; not needed where java and mvn are")
     return Finding("docker", "ok", f"engine {version}")
 

@@ -8,7 +8,7 @@ __all__ = ["messaging"]
 
 
 @click.command(short_help="Run one process of the messaging service (production).")
-@click.option("--print-settings", is_flag=True, help="Show every setting with its value and source, then exit.")
+@click.option("--print-settings", is_flag=True, help="Show each of its settings with value and source, then exit.")
 def messaging(print_settings: bool) -> None:
     """Run one process of the messaging service until SIGTERM. All settings come from the environment (TIDINGS_*).
 
@@ -22,7 +22,16 @@ def messaging(print_settings: bool) -> None:
         TIDINGS_JWT_JWKS_URL=https://login.example/jwks tidings messaging
     """
     if print_settings:
-        show_settings()
+        from tidings.config import (
+            JwtSettings,
+            KafkaSettings,
+            LogSettings,
+            MessagingSettings,
+            PostgresSettings,
+            TopicSettings,
+        )
+
+        show_settings(KafkaSettings, TopicSettings, JwtSettings, PostgresSettings, MessagingSettings, LogSettings)
         return
     from tidings.messaging.app import run
 

@@ -19,6 +19,7 @@ __all__ = [
     "UpState",
     "User",
     "demo_secret",
+    "given_secret",
     "kafka_settings",
     "make_token",
     "read_state",
@@ -95,13 +96,23 @@ def demo_secret(state_dir: Path) -> str:
     return file.read_text(encoding="ascii").strip()
 
 
+def given_secret(environ: Mapping[str, str]) -> str | None:
+    """The environment's secret as it stands there: white space around it is part of it, as it is for a gateway.
+
+    Returns:
+        None if it is not set, or blank.
+    """
+    secret = environ.get(_SECRET_VARIABLE, "")
+    return secret if secret.strip() else None
+
+
 def token_secret(state_dir: Path, environ: Mapping[str, str]) -> str:
     """The secret to sign with: the environment's, else the one `tidings up` made.
 
     Raises:
         ConfigError: There is neither; the message says what to do.
     """
-    if secret := environ.get(_SECRET_VARIABLE, "").strip():
+    if (secret := given_secret(environ)) is not None:
         return secret
     given = [name for name in ("PUBLIC_KEY", "PUBLIC_KEY_FILE", "JWKS_URL") if environ.get(f"TIDINGS_JWT_{name}")]
     if given:

@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
 import click
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from websockets.asyncio.client import connect
@@ -22,6 +23,7 @@ from websockets.typing import Subprotocol
 from tidings.cli.place import Place
 from tidings.cli.state import DEFAULT_GATEWAY, make_token, read_state, token_secret
 from tidings.closing import ADVICE, CloseCode
+from tidings.contract.control import Close
 from tidings.errors import HandshakeError
 
 __all__ = ["Printer", "client_url", "tail"]
@@ -59,7 +61,8 @@ def tail(
 ) -> None:
     """Connect as USER and show each frame with the node it came from; reconnects until Ctrl-C.
 
-    After a break it comes back with its cursor, and what was missed meanwhile is shown (not with --plain).
+    After a break it comes back with its cursor, and what was missed meanwhile is shown (not with --plain). Where a node
+    asks not to come back (close codes 1002, 4001 and 4002) it does not; once all have, it ends with exit code 1.
 
     Without --gateway it connects to all nodes that `tidings up` runs here, else to http://127.0.0.1:8080. The token
     is made as by `tidings token`. As JSON each line is {"node":...,"frame":...}, or {"node":...,"state":...}.
@@ -77,11 +80,14 @@ def tail(
     bases = list(gateways) or ([node.url for node in state.gateways] if state else [DEFAULT_GATEWAY])
     printer = Printer(as_json=as_json or not sys.stdout.isatty(), count=count)
     try:
-        asyncio.run(_run(bases, given, mode, printer, timeout_s))
+        ends = asyncio.run(_run(bases, given, mode, printer, timeout_s))
     except KeyboardInterrupt:
-        pass
+        return
     except TimeoutError:
         raise click.ClickException(f"not enough arrived within {timeout_s:g} s") from None
+    if ends:
+        arrived = f"{printer.seen} frames" if count is None else f"{printer.seen} of {count} frames"
+        raise click.ClickException(f"{arrived} arrived before the end; {'; '.join(ends)}")
 
 
 @dataclass
@@ -144,27 +150,28 @@ def client_url(base: str, mode: Mode) -> str:
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 
 
-async def _run(bases: list[str], token: str, mode: Mode, printer: Printer, timeout_s: float | None) -> None:
+async def _run(bases: list[str], token: str, mode: Mode, printer: Printer, timeout_s: float | None) -> list[str]:
+    """Why each node ended it, in words, when all of them have; nothing when enough frames arrived."""
     urls = [client_url(base, mode) for base in bases]
     async with asyncio.timeout(timeout_s):
-        tasks = [asyncio.create_task(_follow(url, token, mode, printer)) for url in urls]
-        tasks.append(asyncio.create_task(printer.done.wait()))  # type: ignore[arg-type]
+        nodes = [asyncio.create_task(_follow(url, token, mode, printer)) for url in urls]
+        enough = asyncio.create_task(printer.done.wait())
         try:
-            pending: set[asyncio.Task[None]] = set(tasks)
-            while len(pending) > 1 or not pending:
-                done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-                if printer.done.is_set():
-                    return
+            following: set[asyncio.Task[Any]] = set(nodes)
+            while following and not printer.done.is_set():
+                done, _ = await asyncio.wait({*following, enough}, return_when=asyncio.FIRST_COMPLETED)
+                for task in following & done:
+                    task.result()  # a refusal ends it all
+                following -= done
+            return [] if printer.done.is_set() else [task.result() for task in nodes]
         finally:
-            for task in tasks:
+            for task in (*nodes, enough):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*nodes, enough, return_exceptions=True)
 
 
-async def _follow(url: str, token: str, mode: Mode, printer: Printer) -> None:
-    """One node, connected again after each end, until the gateway says not to."""
+async def _follow(url: str, token: str, mode: Mode, printer: Printer) -> str:
+    """One node, connected again after each end, until the gateway says not to: returns in which words."""
     node = urlsplit(url).netloc
     source = _sse if mode == "sse" else _web_socket
     place = Place()
@@ -182,15 +189,15 @@ async def _follow(url: str, token: str, mode: Mode, printer: Printer) -> None:
             if refusal.final:
                 raise HandshakeError(f"{node}: {refusal.reason}") from refusal
             why = refusal.reason
-        except ConnectionClosed as closed:
-            code = closed.rcvd.code if closed.rcvd else None
+        except _Closed as closed:
+            code = closed.code
             advice = ADVICE[CloseCode(code)] if code in list(CloseCode) else ""
             why = f"closed {code or 'without a close frame'}. {advice}".strip()
         except (OSError, InvalidHandshake, aiohttp.ClientError, EOFError) as error:
             why = f"not reachable ({error or type(error).__name__})"
         if code in _FINAL:
             printer.state(node, why)
-            return
+            return f"{node}: {why.rstrip('.')}"
         printer.state(node, f"{why.rstrip('.')}; again in {wait_s:g} s")
         await asyncio.sleep(wait_s)
         wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
@@ -207,6 +214,19 @@ class _Refused(Exception):
         except (ValueError, KeyError, TypeError):
             self.reason = f"refused with {status}"
         super().__init__(self.reason)
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: msgspec.Raw
+
+
+class _Closed(Exception):
+    """The gateway ended the stream, with this close code if it named one."""
+
+    def __init__(self, code: int | None) -> None:
+        self.code = code
+        super().__init__(code)
 
 
 async def _web_socket(url: str, token: str, mode: Mode, place: Place, opened: Callable[[], None]) -> AsyncIterator[str]:
@@ -226,7 +246,10 @@ async def _web_socket(url: str, token: str, mode: Mode, place: Place, opened: Ca
     try:  # not `async with`, which tells the gateway 1011 when this is cancelled, as it is at every end
         opened()
         while True:
-            frame = await connection.recv()
+            try:
+                frame = await connection.recv()
+            except ConnectionClosed as closed:
+                raise _Closed(closed.rcvd.code if closed.rcvd else None) from closed
             yield frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
     finally:
         await connection.close()
@@ -253,9 +276,20 @@ async def _sse(url: str, token: str, mode: Mode, place: Place, opened: Callable[
                 elif line.startswith("id:"):
                     event_id = line[3:].removeprefix(" ")
                 elif not line:
-                    if data:
-                        yield "\n".join(data)
-                    place.event_id, data = event_id, []
+                    text, data, place.event_id = "\n".join(data), [], event_id
+                    if text:
+                        yield text
+                        if (code := _close_code(text)) is not None:
+                            raise _Closed(code)
+
+
+def _close_code(text: str) -> int | None:
+    """What stands for a close frame in Server-Sent Events; None for every other event."""
+    try:
+        event = msgspec.json.decode(text, type=_Event)
+        return msgspec.json.decode(event.data, type=Close).code if event.type == "$close" else None
+    except (msgspec.DecodeError, ValueError):
+        return None
 
 
 def _clock() -> str:

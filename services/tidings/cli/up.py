@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import click
 
 from tidings.cli.banner import banner
-from tidings.cli.state import GatewayAddress, UpState, User, demo_secret, make_token, write_state
+from tidings.cli.doctor import docker_version
+from tidings.cli.state import GatewayAddress, UpState, User, demo_secret, given_secret, make_token, write_state
 from tidings.cli.supervise import Interrupted, Supervisor
 from tidings.cli.up_ports import HOST, Ports, busy_ports
 from tidings.config import GatewaySettings, MessagingSettings, TopicSettings, load
 from tidings.errors import ConfigError
 from tidings.kafka import ladder, topics
+from tidings.kafka.apache_jars import find_tools
 from tidings.kafka.topic_specs import specs
 from tidings.messaging.migrating import migrate
 from tidings.postgres import ladder as postgres_ladder
@@ -42,7 +44,12 @@ _STOP_MARGIN_S: Final = 5
 )
 @click.option("--page-port", default=8070, show_default=True, type=_PORT, metavar="PORT", help="The demo page.")
 @click.option(
-    "--kafka-port", default=9092, show_default=True, type=_PORT, metavar="PORT", help="Kafka, if it is started here."
+    "--kafka-port",
+    default=9092,
+    show_default=True,
+    type=_PORT,
+    metavar="PORT",
+    help="Kafka, if Docker or Apache's jars start it here; the embedded one takes any free port.",
 )
 @click.option(
     "--messaging-port", default=8081, show_default=True, type=_PORT, metavar="PORT", help="The messaging service."
@@ -116,7 +123,7 @@ def up(
     state_dir: Path = ctx.obj
     gateway, service = load(GatewaySettings, MessagingSettings)
     topics_settings, secret = _prepare(state_dir, os.environ)
-    kafka_here = kafka in {"docker", "apache"} or (kafka == "auto" and ladder.needs_port())
+    kafka_here = kafka in {"docker", "apache"} or (kafka == "auto" and ladder.needs_port() and _can_start_kafka())
     postgres_here = postgres in {"docker", "machine", "embedded"} or (
         postgres == "auto" and postgres_ladder.needs_port()
     )
@@ -140,10 +147,15 @@ def _prepare(state_dir: Path, environ: Mapping[str, str]) -> tuple[TopicSettings
     for name in ("PUBLIC_KEY", "PUBLIC_KEY_FILE", "JWKS_URL"):
         if environ.get(f"TIDINGS_JWT_{name}"):
             raise ConfigError([f"TIDINGS_JWT_{name}: `tidings up` makes tokens itself, which needs a shared secret"])
-    secret = environ.get("TIDINGS_JWT_SECRET", "").strip() or demo_secret(state_dir)
+    secret = given_secret(environ) or demo_secret(state_dir)
     make_token("check", secret, environ, ttl_s=1)
     (names,) = load(TopicSettings, environ=environ)
     return names, secret
+
+
+def _can_start_kafka() -> bool:
+    """Whether this machine has what a Kafka of --kafka-port needs; else only the embedded one is left."""
+    return find_tools() is None or docker_version() is not None
 
 
 @contextmanager
@@ -211,7 +223,7 @@ def _run(
 
             def on_ready() -> None:
                 write_state(state_dir, state)
-                supervisor.say(banner(state, state_dir))
+                supervisor.say(banner(state, state_dir, names.modifications))
 
             admins = [state.messaging_admin, *(g.admin for g in state.gateways)]
             supervisor.run(

@@ -17,7 +17,10 @@ from tidings.cli.state import (
     token_secret,
     write_state,
 )
+from tidings.cli.up import _prepare
+from tidings.config import JwtSettings, load
 from tidings.errors import ConfigError
+from tidings.tokens import verify
 
 NOW = 1_700_000_000
 SECRET = "a secret of this test, and of nothing else"
@@ -62,6 +65,24 @@ def test_the_environment_s_secret_wins_over_the_demo_secret(tmp_path: Path) -> N
     made = demo_secret(tmp_path)
     assert token_secret(tmp_path, {}) == made
     assert token_secret(tmp_path, {"TIDINGS_JWT_SECRET": SECRET}) == SECRET
+
+
+@pytest.mark.parametrize("secret", [f" {SECRET}", f"{SECRET}\n", "\t" * 40 + "x"])
+def test_white_space_around_the_secret_belongs_to_it_as_for_a_gateway(tmp_path: Path, secret: str) -> None:
+    environ = {"TIDINGS_JWT_SECRET": secret}
+    used = token_secret(tmp_path, environ)
+    made = make_token("ann", used, environ, ttl_s=60, now=NOW)
+    (gateway,) = load(JwtSettings, environ=environ)
+    keys = gateway.key_set()
+    assert keys is not None
+    assert verify(made, keys, gateway.rules(), NOW).user == "ann"
+    assert _prepare(tmp_path, environ)[1] == used
+
+
+def test_a_blank_secret_counts_as_none(tmp_path: Path) -> None:
+    made = demo_secret(tmp_path)
+    environ = {"TIDINGS_JWT_SECRET": "  \n"}
+    assert token_secret(tmp_path, environ) == _prepare(tmp_path, environ)[1] == made
 
 
 def test_a_token_can_only_be_made_with_a_shared_secret(tmp_path: Path) -> None:

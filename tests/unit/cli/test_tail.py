@@ -7,7 +7,7 @@ import click
 import pytest
 from rich.console import Console
 
-from tidings.cli.tail import Mode, Printer, client_url
+from tidings.cli.tail import Mode, Printer, _close_code, client_url
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,19 @@ def test_for_people_nothing_in_a_frame_is_taken_for_markup() -> None:
     assert "[bold]t 1:2" in out.getvalue()
     assert '"[red]x"' in out.getvalue()
     assert "[link]" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("event", "code"),
+    [
+        ('{"type":"$close","data":{"code":4002}}', 4002),
+        ('{"type":"$close","data":{}}', None),
+        ('{"type":"$close","data":{"code":"4002"}}', None),
+        ('{"type":"close","data":{"code":4002}}', None),
+        ('{"type":"t","data":"$close"}', None),
+        ('["$close"]', None),
+        ("no json", None),
+    ],
+)
+def test_a_close_event_of_server_sent_events_gives_its_code(event: str, code: int | None) -> None:
+    assert _close_code(event) == code

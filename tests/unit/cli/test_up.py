@@ -4,9 +4,14 @@ import base64
 import hashlib
 from pathlib import Path
 
+import pytest
+
 from tidings.cli import page
+from tidings.cli import up as up_module
+from tidings.cli.banner import banner
 from tidings.cli.doctor import file_limit
-from tidings.cli.up import _environment
+from tidings.cli.state import UpState
+from tidings.cli.up import _can_start_kafka, _environment
 from tidings.cli.up_ports import Ports
 
 PORTS = Ports(1, 2, 3, 4, 5, 6, 7, 8, 9)
@@ -61,3 +66,21 @@ def test_the_page_needs_nothing_from_elsewhere_and_sets_no_html() -> None:
 def test_a_low_limit_of_open_files_is_noted() -> None:
     assert file_limit(1024).state == "note"
     assert file_limit(20_000).state == "ok"
+
+
+def test_the_line_for_kcat_names_broker_and_topic_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda program: "/usr/bin/kcat" if program == "kcat" else None)
+    state = UpState([], "127.0.0.1:9192", None, [], "postgresql://127.0.0.1/tidings")
+    line = next(line for line in banner(state, Path(".tidings"), "chat.changes").splitlines() if "kcat" in line)
+    assert line.endswith("| kcat -P -b 127.0.0.1:9192 -t chat.changes")
+
+
+@pytest.mark.parametrize(
+    ("missing", "engine", "can"), [(None, None, True), ("no java", "28.0", True), ("no java", None, False)]
+)
+def test_only_docker_or_the_jars_start_a_kafka_on_its_port(
+    monkeypatch: pytest.MonkeyPatch, missing: str | None, engine: str | None, can: bool
+) -> None:
+    monkeypatch.setattr(up_module, "find_tools", lambda: missing)
+    monkeypatch.setattr(up_module, "docker_version", lambda: engine)
+    assert _can_start_kafka() is can
