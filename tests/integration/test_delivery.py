@@ -25,8 +25,10 @@ from tests.integration.clients import (
 from tests.integration.processes import Gateway, GatewayFactory
 from tests.vectors import load
 from tests.vectors import records as record_vectors
+from tidings.config import TopicSettings
 from tidings.contract.record import encode
 from tidings.gateway.cursor import format_event_id
+from tidings.kafka.ladder import Broker
 
 pytestmark = pytest.mark.kafka
 
@@ -137,7 +139,7 @@ async def test_every_connection_of_every_receiver_on_both_nodes_gets_it_once_and
 
 def vectors() -> Iterator[tuple[str, list[str], bytes, str, bytes]]:
     """Name, receivers, value, and what a client must see of it."""
-    for file in ("chakchat.json", "chakchat_code.json"):
+    for file in ("chakchat.json", "chakchat_code.json", "own.json"):
         for vector in load(file)["vectors"]:
             record = vector["record"]
             value = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
@@ -237,6 +239,55 @@ async def test_a_repeated_id_is_delivered_once(node: Gateway, other_node: Gatewa
             assert sorted([(await receive_json(ws))["data"] for _ in range(6)]) == [1, 3, 5, 6, 7, 8]
             await (await ws.ping())
     assert counter(node, RECORDS, "repeat") == before + 2
+
+
+# What is measured on the way
+
+
+async def test_what_is_delivered_is_measured(gateway: GatewayFactory, kafka: Broker, topics: TopicSettings) -> None:
+    node, own = gateway(ping_interval_s=60), Topics(kafka, topics)
+    deliveries, sent_bytes = "tidings_gateway_deliveries_total", "tidings_gateway_sent_bytes_total"
+    window_s = "tidings_gateway_window_seconds"
+    times = [
+        "tidings_gateway_encode_seconds",
+        "tidings_gateway_flush_seconds",
+        "tidings_gateway_loop_delay_seconds",
+    ]
+
+    def observed() -> list[float]:
+        return [node.metric(f"{name}_count") for name in times]
+
+    async with (
+        web_socket(node, "all") as plain,
+        web_socket(node, "all") as second,
+        web_socket(node, "all", "tidings.v1") as v1,
+        sse(node, "all") as events,
+        web_socket(node, "some", "tidings.v1") as other,
+    ):
+        for welcome in (await receive_json(v1), await receive_json(other), (await events.event()).json):
+            assert welcome["type"] == "$welcome"
+        assert labelled(node, deliveries) == {"plain": 0, "v1": 0, "sse": 0}
+        assert node.metric(window_s) == 0
+        before, bytes_before = observed(), node.metric(sent_bytes)
+        own.send(["all", "some"], "x" * 1000)
+        payloads = [await one.recv() for one in (plain, second, v1, other)] + [(await events.event()).data or ""]
+        assert all("x" * 1000 in str(payload) for payload in payloads)
+        await eventually(lambda: labelled(node, deliveries) == {"plain": 2, "v1": 2, "sse": 1})
+        size = sum(map(len, payloads))
+        await eventually(lambda: node.metric(sent_bytes) > bytes_before + size)
+        assert node.metric(sent_bytes) < bytes_before + size + 5 * 100, "heads and places, and nothing twice"
+        await eventually(lambda: all(now > then for now, then in zip(observed(), before, strict=True)))
+        assert node.metric(window_s) == 0, "one record has no span"
+        # By the broker's clock; of a partition only the last record's time counts.
+        between = observed()
+        await asyncio.sleep(1.2)
+        own.send(["some"], 2, partition=1)
+        assert (await receive_json(other))["data"] == 2
+        await eventually(lambda: labelled(node, deliveries) == {"plain": 2, "v1": 3, "sse": 1})
+        await eventually(lambda: all(now > then for now, then in zip(observed(), between, strict=True)))
+        assert 1.1 < node.metric(window_s) < 10
+        for name in times:
+            assert 0 < node.metric(f"{name}_sum") < 60, name
 
 
 # $disconnect

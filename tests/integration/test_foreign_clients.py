@@ -48,7 +48,7 @@ def record(data: str) -> str:
 def need(tool: str) -> str:
     path = shutil.which(tool)
     if path is None:
-        pytest.skip(f"rung: no {tool} on the PATH")
+        pytest.skip(f"no {tool} on the PATH")
     return path
 
 
@@ -160,7 +160,7 @@ def node_major(program: str) -> int:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=True)
     major = int(done.stdout.removeprefix("v").partition(".")[0])
     if major < 20:
-        pytest.skip(f"rung: node {done.stdout.strip()} has no WebSocket")
+        pytest.skip(f"node {done.stdout.strip()} has no WebSocket")
     return major
 
 
@@ -188,7 +188,7 @@ async def test_kcat_to_a_page_in_chromium(
     kafka: Broker, topics: TopicSettings, gateway: GatewayFactory, page: str
 ) -> None:
     if find_chromium() is None:
-        pytest.skip("rung: no chromium on the PATH")
+        pytest.skip("no chromium on the PATH")
     node: Gateway = gateway(origins=page)
     async with Browser() as browser:
         await browser.open(f"{page}/page.html?{urlencode({'base': node.url, 'token': token(USER)})}")
@@ -208,7 +208,7 @@ async def test_event_streams_of_a_browser_outlive_a_crash_and_the_limit_on_resum
     kafka: Broker, topics: TopicSettings, gateway: GatewayFactory, page: str
 ) -> None:
     if find_chromium() is None:
-        pytest.skip("rung: no chromium on the PATH")
+        pytest.skip("no chromium on the PATH")
     node: Gateway = gateway(origins=page, max_resumes_per_s=1)
     port, admin_port = (urlsplit(url).port for url in (node.url, node.admin))
     count = 5  # a browser has six connections for a host
@@ -230,7 +230,7 @@ async def test_event_streams_of_a_browser_outlive_a_crash_and_the_limit_on_resum
 
 async def test_a_page_of_an_origin_that_is_not_listed_gets_nothing(gateway: GatewayFactory, page: str) -> None:
     if find_chromium() is None:
-        pytest.skip("rung: no chromium on the PATH")
+        pytest.skip("no chromium on the PATH")
     node: Gateway = gateway()
     async with Browser() as browser:
         await browser.open(f"{page}/page.html?{urlencode({'base': node.url, 'token': token(USER)})}")

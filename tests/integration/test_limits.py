@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -307,14 +309,38 @@ async def test_one_connection_too_many_on_a_node_gets_503(nodes: GatewayFactory,
             await late.upgrade("three")
 
 
+def with_few_files(nodes: GatewayFactory, **settings: Any) -> Gateway:
+    """A node that may have 286 files open, of which it keeps 256 for other things than clients: 30 are left."""
+    node = nodes(wait=False, **settings)
+    resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (286, 286))
+    node.wait_ready()
+    return node
+
+
 async def test_the_three_limits_on_connections_may_be_lifted(nodes: GatewayFactory) -> None:
-    node = nodes(max_connections=0, max_connections_per_user=0, max_connections_per_address=0)
-    async with contextlib.AsyncExitStack() as stack:
-        for _ in range(150):
-            tcp = await stack.enter_async_context(await TcpClient.open(node))
-            await tcp.upgrade("one-user")
-        assert counter(node, "tidings_gateway_connections", "plain") == 150
-        assert node.metric(REFUSED) == 0
+    """41 get in only where all three are: each limit alone refuses some of them."""
+    others: dict[str, Any] = {"max_connections_per_user": 0, "max_connections_per_address": 0}
+    lifted = others | {"max_connections": 0}
+
+    async def let_in(node: Gateway) -> tuple[int, str]:
+        """How many of 41 connections, and why not the next."""
+        async with contextlib.AsyncExitStack() as stack:
+            for count in range(41):
+                tcp = await stack.enter_async_context(await TcpClient.open(node))
+                answer = await tcp.ask(upgrade_request(headers=bearer("one-user")))
+                if answer.status != 101:
+                    return count, answer.error
+            assert counter(node, CONNECTIONS, "plain") == 41
+            assert node.metric(REFUSED) == 0
+        return 41, ""
+
+    assert await let_in(with_few_files(nodes, **others)) == (30, "node_full"), "what the files allow is the default"
+    unbounded = with_few_files(nodes, **lifted)
+    assert await let_in(unbounded) == (41, "")
+    await eventually(lambda: bool(unbounded.events("file_limit_below_connections")))
+    assert unbounded.events("file_limit_below_connections")[0]["open_files"] == 286
+    for name, error in (("max_connections_per_user", "user_limit"), ("max_connections_per_address", "address_limit")):
+        assert await let_in(nodes(**lifted | {name: 20})) == (20, error)
 
 
 # Clients that do not read

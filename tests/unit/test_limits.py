@@ -5,6 +5,7 @@ messaging service's `max_connections` is none of the gateway's business.
 """
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ def limits(groups: Iterable[type[SettingsGroup]]) -> dict[str, dict[str, Any]]:
 
 LIMITS = limits(GROUPS)
 
+NO_LIMITS = {
+    "TIDINGS_JWT_JWKS_TIMEOUT_S": "our own fetch from the issuer; what fails is in tidings_jwks_fetches_total",
+    "TIDINGS_POSTGRES_CONNECT_TIMEOUT_S": "our own connecting to the database",
+    "TIDINGS_POSTGRES_IDLE_TRANSACTION_TIMEOUT_S": "set at the server, for a process of ours that went silent",
+}
+"""What is named like a limit but bounds nothing that a client does, and why."""
+
+
+def unmarked(groups: Iterable[type[SettingsGroup]]) -> set[str]:
+    """Variables of the settings that are named like limits and not marked as such."""
+    fields = {variable(group, field): field for group in groups for field in group.model_fields}
+    named = {name for name, field in fields.items() if field.startswith("max_") or field.endswith("_timeout_s")}
+    return named - set(limits(groups))
+
 
 def marked_limits(source: str) -> Iterator[str]:
     """The names in `@pytest.mark.limit("NAME")` on functions and classes, and in a module's `pytestmark`."""
@@ -48,9 +63,19 @@ def marked_limits(source: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def reached() -> set[str]:
-    files = TESTS.rglob("test_*.py")
-    return {name for file in files for name in marked_limits(file.read_text(encoding="utf-8"))}
+def sources() -> list[str]:
+    """Every test file's text but this one's."""
+    return [file.read_text(encoding="utf-8") for file in TESTS.rglob("test_*.py") if file != Path(__file__).resolve()]
+
+
+@pytest.fixture(scope="module")
+def reached(sources: list[str]) -> set[str]:
+    return {name for source in sources for name in marked_limits(source)}
+
+
+@pytest.fixture(scope="module")
+def metrics_in_tests(sources: list[str]) -> set[str]:
+    return {name for source in sources for name in re.findall(r"\btidings_[a-z0-9_]+\b", source)}
 
 
 def test_there_are_limits() -> None:
@@ -85,6 +110,27 @@ def test_limits_of_one_name_in_two_groups_are_two_limits() -> None:
 @pytest.mark.parametrize("name", LIMITS)
 def test_a_limit_has_a_metric(name: str) -> None:
     assert LIMITS[name].get("metric") in SPECS, f"{name} names no metric of the table"
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_metric_of_a_limit_is_in_a_test(name: str, metrics_in_tests: set[str]) -> None:
+    assert LIMITS[name]["metric"] in metrics_in_tests, f"no test looks at {LIMITS[name]['metric']}"
+
+
+def test_what_is_named_like_a_limit_is_one() -> None:
+    assert unmarked(GROUPS) - set(NO_LIMITS) == set(), "mark it as a limit, or say in NO_LIMITS why it is none"
+    assert set(NO_LIMITS) - unmarked(GROUPS) == set(), "there is nothing to explain any more"
+
+
+def test_a_limit_without_its_mark_is_seen() -> None:
+    class Careless(SettingsGroup):
+        model_config = SettingsConfigDict(env_prefix="TIDINGS_CARELESS_")
+        max_things: int = 1
+        read_timeout_s: int = 1
+        things_max: int = 1
+        max_marked: int = Field(default=1, json_schema_extra={"limit": True, "metric": "refused"})
+
+    assert unmarked([Careless]) == {"TIDINGS_CARELESS_MAX_THINGS", "TIDINGS_CARELESS_READ_TIMEOUT_S"}
 
 
 @pytest.mark.parametrize("name", LIMITS)

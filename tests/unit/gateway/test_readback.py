@@ -7,10 +7,13 @@ from typing import Any, cast
 import aiokafka.errors as kafka_errors
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from pydantic import SecretStr
 
 from tests.gateway_fakes import record
+from tidings.config import GatewaySettings, JwtSettings, KafkaSettings, TopicSettings
 from tidings.errors import BrokerUnavailable
 from tidings.gateway import lanes, readback
+from tidings.gateway.app import Gateway
 from tidings.gateway.readback import Expired, OverBudget, ReadBack
 from tidings.gateway.repeats import REPEAT_RECORDS, Repeats
 from tidings.kafka.cluster import Start
@@ -28,6 +31,7 @@ class FakeLog:
         self.fetched: list[int] = []
         self.at_once = 0
         self.most_at_once = 0
+        self.during: Callable[[], object] = lambda: None
         self.failures: list[int | Exception] = []
         self.per_fetch = 100
 
@@ -40,6 +44,7 @@ class FakeLog:
         self.fetched.append(offset)
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
+        self.during()
         await asyncio.sleep(0.001)
         self.at_once -= 1
         if self.failures:
@@ -173,6 +178,30 @@ def test_no_more_reads_at_once_than_allowed() -> None:
 
     run(many())
     assert log.most_at_once == 2
+
+
+@pytest.mark.limit("TIDINGS_GATEWAY_MAX_READBACKS")
+def test_a_node_tells_how_many_reads_are_under_way() -> None:
+    log, settings = FakeLog(40_000), GatewaySettings(max_readbacks=2)
+    gateway = Gateway(settings, KafkaSettings(), TopicSettings(), JwtSettings(secret=SecretStr("x" * 32)))
+    gateway.node.router.begin(0, 40_000, None)
+    older = cast(ReadBack, gateway.node.resumes.older)
+    older._cluster = cast(Any, log)
+    told: list[float] = []
+
+    async def pending() -> float:
+        text, _ = await gateway.metrics.exposition()
+        (line,) = [line for line in text.splitlines() if line.startswith(b"tidings_gateway_readbacks_pending ")]
+        return float(line.split()[1])
+
+    async def many() -> None:
+        log.during = lambda: told.append(gateway.metrics.value("tidings_gateway_readbacks_pending"))
+        await asyncio.gather(*(older.read(0, since, RICH) for since in range(0, 40_000, 10_000)))
+
+    assert run(pending()) == 0
+    run(many())
+    assert (min(told), max(told)) == (1, 2)
+    assert run(pending()) == 0
 
 
 def test_what_is_kept_for_others_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
