@@ -132,11 +132,16 @@ _TABLE: Final = (
     ),
     Spec(
         "tidings_gateway_deliveries_total",
-        "Frames put into a connection's backlog, by protocol.",
+        "Frames of records given to connections, by protocol: written at once or, to blocked ones, kept in their"
+        " backlogs; those dropped later are counted, too.",
         ("protocol",),
         runbook="Falls to 0 while records are routed: see `tidings_gateway_connections` and the load balancer.",
     ),
-    Spec("tidings_gateway_sent_bytes_total", "Bytes written to clients' sockets."),
+    Spec(
+        "tidings_gateway_sent_bytes_total",
+        "Bytes of frames of records given to connections, also of those dropped later; no pings, control frames and"
+        " heads of answers.",
+    ),
     Spec(
         "tidings_gateway_drops_total",
         "Frames that were meant for a connection and not written, by reason.",
@@ -253,8 +258,16 @@ _TABLE: Final = (
         runbook="Late: compare with `tidings_gateway_lag_records` (reading), `tidings_gateway_loop_delay_seconds`"
         " (CPU), and the clocks of brokers and nodes (a constant shift).",
     ),
-    Spec("tidings_gateway_encode_seconds", "Building the frames of one batch of records.", buckets=_TINY),
-    Spec("tidings_gateway_flush_seconds", "Writing the backlogs that one batch touched.", buckets=_WORK),
+    Spec(
+        "tidings_gateway_encode_seconds",
+        "Routing one batch of records: decoding, repeated ids, the window, receivers, frames.",
+        buckets=_TINY,
+    ),
+    Spec(
+        "tidings_gateway_flush_seconds",
+        "Writing one batch's frames to the sockets or, of blocked connections, to their backlogs.",
+        buckets=_WORK,
+    ),
     Spec(
         "tidings_gateway_loop_delay_seconds",
         "How much later than asked the event loop woke up.",

@@ -20,7 +20,11 @@ _DEAD_LETTER_HEADERS: Final = {
     "tidings-reason": "Why no reader may accept it.",
 }
 _TOPICS: Final = {
-    "modifications": ("What happened in chats. The partition, and with it the order, follows the key.", "Chat id."),
+    "modifications": (
+        "What happened in chats. The partition, and with it the order, follows the key and the producer's partitioner,"
+        " murmur2 in ours and Java's (librdkafka: `partitioner=murmur2_random`).",
+        "Chat id.",
+    ),
     "signals": ("Typing, online and offline, control: never replayed, never dead-lettered.", "User id or chat id."),
     "sessions": (
         "Who is connected where; compacted, the topic is the table.",
@@ -29,6 +33,8 @@ _TOPICS: Final = {
     "notifications": ("As modifications; the receivers are those with no session anywhere.", "The source's key."),
     "dead_letter": ("Poison, its bytes unchanged; the headers tell where from and why.", "The source's key."),
 }
+_SSE_CONTROLS: Final = ("$welcome", "$resync", "$close")
+"""The others are for web sockets: here a checkpoint is an `id:`, and a drain is a close."""
 _KINDS: Final = {"cleanup.policy": lambda value: value.split(","), "message.timestamp.type": str}
 
 
@@ -278,7 +284,7 @@ def _socket_channels() -> Document:
             "address": "/sse",
             "description": "Server-Sent Events: `data:` is the frame without position, `id:` the whole cursor.",
             "servers": [{"$ref": "#/servers/events"}],
-            "messages": {name: _ref("messages", name) for name in ["frame", *map(_control, TO_SSE_CLIENT)]},
+            "messages": {name: _ref("messages", name) for name in ["frame", *map(_control, _SSE_CONTROLS)]},
             "x-close-codes": codes,
         },
     }
