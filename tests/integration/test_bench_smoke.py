@@ -87,7 +87,7 @@ def test_what_a_bare_write_costs(kafka: str, tmp_path: Path) -> None:
 
 def test_a_lost_delivery_is_seen_and_fails_the_check(kafka: str, tmp_path: Path) -> None:
     floor = tmp_path / "floor.json"
-    floor.write_text('{"shapes": {}}')
+    floor.write_text('{"shapes": {}, "idle": {"rss_per_connection": 1, "cpu_us_per_s": 1}, "connects_per_s": 1}')
     result, found = run(
         kafka, tmp_path, "--part", "shapes", "--target", "gateway", "--gateway-command", STUB,
         "--gateway-env", "TIDINGS_STUB_LOSE=100", "--check-floor", "--floor", str(floor),
@@ -97,6 +97,15 @@ def test_a_lost_delivery_is_seen_and_fails_the_check(kafka: str, tmp_path: Path)
     (measured,) = shape["rounds"]["gateway"]
     assert measured["lost"] == 15  # of 50 + 100 records for 10 receivers each, every hundredth
     assert "15 frames lost" in result.output
+
+
+def test_the_gateway_itself_is_measured(kafka: str, tmp_path: Path) -> None:
+    result, found = run(kafka, tmp_path, "--part", "shapes", "--target", "gateway")
+    assert result.exit_code == 0, result.output
+    (measured,) = found["shapes"][0]["rounds"]["gateway"]
+    assert (measured["lost"], measured["extra"]) == (0, 0)
+    assert measured["deliveries"] > 0
+    assert measured["cpu_s"] > 0
 
 
 def test_resumes_from_the_window_and_from_kafka(kafka: str, tmp_path: Path) -> None:
