@@ -108,7 +108,7 @@ async def in_node(config: Mapping[str, Any], page: str) -> AsyncIterator[Followe
 @asynccontextmanager
 async def in_chromium(config: Mapping[str, Any], page: str) -> AsyncIterator[Follower]:
     if find_chromium() is None:
-        pytest.skip("rung: no chromium on the PATH")
+        pytest.skip("no chromium on the PATH")
     async with Browser() as browser:
         await browser.open(f"{page}/{PROGRAM}.html#{quote(json.dumps(config))}")
         yield PageFollower(browser)

@@ -22,6 +22,12 @@ PARTITION = Partition("modifications", 3)
 PLACE = Place(1, PARTITION.topic)
 
 
+async def stop_reading(source: RecordSource) -> None:
+    for task in source._readers.values():
+        task.cancel()
+    await asyncio.gather(*source._readers.values(), return_exceptions=True)
+
+
 class ShortLog:
     """A partition that holds the offsets from `oldest` to `end`, and since `young_from` records younger than asked."""
 
@@ -350,9 +356,7 @@ async def test_kafka_counts_as_there_when_all_that_lead_something_answer() -> No
         assert await seen(), "another broker leads all of it"
         assert source.reconnects >= 3
     finally:
-        for task in source._readers.values():
-            task.cancel()
-        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+        await stop_reading(source)
 
 
 async def test_a_broker_that_refuses_every_fetch_is_asked_now_and_then_and_the_log_says_so(
@@ -377,9 +381,7 @@ async def test_a_broker_that_refuses_every_fetch_is_asked_now_and_then_and_the_l
         assert 3 <= len(cluster.asked) <= 8
         assert "broker 1 refuses a fetch of modifications: TopicAuthorizationFailedError" in caplog.text
     finally:
-        for task in source._readers.values():
-            task.cancel()
-        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+        await stop_reading(source)
 
 
 async def test_the_first_fetch_after_a_silence_is_answered_at_once() -> None:
@@ -408,9 +410,7 @@ async def test_the_first_fetch_after_a_silence_is_answered_at_once() -> None:
         assert source.connected
         assert waits == [True, False, True]
     finally:
-        for task in source._readers.values():
-            task.cancel()
-        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+        await stop_reading(source)
 
 
 async def reading_from(cluster: Away, turns: int) -> list[str]:
@@ -443,9 +443,7 @@ async def test_one_reader_asks_whether_a_broker_is_back_and_then_all_read_on() -
         cluster.back = True
         assert set(await reading_from(cluster, 50)) == {PARTITION.topic, "signals"}
     finally:
-        for task in source._readers.values():
-            task.cancel()
-        await asyncio.gather(*source._readers.values(), return_exceptions=True)
+        await stop_reading(source)
 
 
 async def fetched(

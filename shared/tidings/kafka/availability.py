@@ -39,6 +39,11 @@ class Availability:
         """Whether every partition has a leader, and the last fetch from each was answered."""
         return self._all_led and not self._silent
 
+    @property
+    def some_silent(self) -> bool:
+        """Whether the last fetch of any place was not answered, or nobody leads anything any more."""
+        return bool(self._silent)
+
     def is_silent(self, place: Place) -> bool:
         """Whether the last fetch of that place was not answered."""
         return place in self._silent
@@ -64,9 +69,12 @@ class Availability:
         self.comebacks += 1
         return True
 
-    def failed(self, place: Place) -> None:
-        """A fetch was not answered."""
+    def failed(self, place: Place) -> bool:
+        """A fetch was not answered. True: the silence begins."""
+        if place in self._silent:
+            return False
         self._silent.add(place)
+        return True
 
     def answered(self, place: Place) -> bool:
         """A fetch was answered. True: for the first time after a silence."""

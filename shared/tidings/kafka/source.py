@@ -135,7 +135,7 @@ class RecordSource:
                 self._tend_readers()
                 await asyncio.sleep(_WATCH_S)
                 await self._positions.start_added()
-                await self.cluster.find_again(silent=not self.connected)
+                await self.cluster.find_again(silent=self._availability.some_silent)
         finally:
             for task in self._readers.values():
                 task.cancel()
@@ -237,15 +237,13 @@ class RecordSource:
             response = await self.cluster.fetch(*place, request)
         except AWAY as error:
             session.reset()
-            if self.connected:
-                log.warning("broker %s does not answer a fetch: %r", place.broker, error)
-            self._availability.failed(place)
+            if self._availability.failed(place):
+                log.warning("broker %s does not answer a fetch of %s: %r", *place, error)
             self.cluster.look_again()
             return None
         if self._availability.answered(place):
             self._doubt_everything()
-            if self.connected:
-                log.info("broker %s answers again", place.broker)
+            log.info("broker %s answers fetches of %s again", *place)
         now = time.monotonic()
         if now - self._answered_at.get(place, now) > _UNSEEN_S:
             self._doubted.update(wanted)

@@ -45,7 +45,7 @@ async def test_both_clients_get_what_was_missed_and_begin_anew_where_nobody_know
 
     node = shutil.which("node")
     if node is None:
-        pytest.skip("rung: no Node")
+        pytest.skip("no Node")
     script = _SCRIPT % (ROOT / "clients" / "js" / "src" / "index.js").as_uri()
     command = [node, "--input-type=module", "--eval", script, service.url, token, state.next]
     ran = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=60)

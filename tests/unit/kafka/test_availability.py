@@ -18,7 +18,10 @@ def test_all_answer_when_every_partition_has_a_leader_and_each_answered_last() -
     assert not availability.all_answer
     assert not availability.note_places([ONE, OTHER], all_led=True)
     assert availability.all_answer
-    availability.failed(OTHER)
+    assert not availability.some_silent
+    assert availability.failed(OTHER)
+    assert not availability.failed(OTHER), "only the first is the beginning of a silence"
+    assert availability.some_silent
     assert not availability.all_answer
     assert availability.answered(OTHER)
     assert availability.all_answer
@@ -32,6 +35,7 @@ def test_a_partition_without_a_leader_is_not_there_though_all_others_are() -> No
     availability.failed(ELSEWHERE)
     assert availability.note_places([ONE], all_led=False), "what it led is somebody else's, or nobody's"
     assert not availability.all_answer
+    assert not availability.some_silent, "all who lead something answer: no reason to look for brokers elsewhere"
     availability.note_places([ONE, Place(3, "modifications")], all_led=True)
     assert availability.all_answer
 
