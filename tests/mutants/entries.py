@@ -1206,6 +1206,14 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
         "test_killed_at_random_what_is_answered_is_in_the_tables_and_on_the_topic_once_and_in_order[4]",
     ),
     Mutant(
+        "slow-to-take-over",
+        "A process that dies loses its shards to the others within 5 s.",
+        _RELAY + "relay.py",
+        "            for name in await session.predecessors(taken):\n",
+        "            await asyncio.sleep(5)\n            for name in await session.predecessors(taken):\n",
+        _FAILURES + "test_a_killed_process_is_taken_over_by_another_within_5_s",
+    ),
+    Mutant(
         "relay-unfenced",
         "A thawed process writes nothing.",
         _RELAY + "relay.py",
