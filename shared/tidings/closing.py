@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Final
 
-__all__ = ["ADVICE", "CloseCode"]
+__all__ = ["ADVICE", "SSE_CODES", "CloseCode"]
 
 
 class CloseCode(IntEnum):
@@ -39,3 +39,11 @@ ADVICE: Final[dict[CloseCode, str]] = {
     CloseCode.IDLE: "Nothing came back for too long: reconnect with the cursor.",
 }
 """Per code, one sentence for the client's developer; README prints this table."""
+
+SSE_CODES: Final[frozenset[CloseCode]] = frozenset(ADVICE) - {
+    CloseCode.NORMAL,
+    CloseCode.PROTOCOL_ERROR,
+    CloseCode.INVALID_PAYLOAD,
+    CloseCode.TOO_BIG,
+}
+"""Those that end an event stream too: its client sends nothing that could be wrong or too big."""

@@ -83,6 +83,7 @@ def test_the_asyncapi_document_names_every_topic_control_frame_code_and_reason()
     titles = {message["title"] for message in ASYNCAPI["components"]["messages"].values()}
     assert titles >= {*TO_CLIENT, *TO_SSE_CLIENT, *FROM_CLIENT, *OBEYED_SIGNALS, *MODIFICATIONS}
     assert {"1001", "1008", "1009", "4001", "4002", "4008", "4011"} <= set(ASYNCAPI["channels"]["v1"]["x-close-codes"])
+    assert set(ASYNCAPI["channels"]["sse"]["x-close-codes"]) == {"1001", "1008", "1011", "4001", "4002", "4008", "4011"}
     headers = ASYNCAPI["components"]["messages"]["deadLetter"]["headers"]["properties"]
     assert headers["tidings-reason"]["enum"] == list(REASONS)
 

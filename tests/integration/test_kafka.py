@@ -94,7 +94,7 @@ async def produced_through(node: Gateway, own: Site, reader: Receiver) -> None:
     await asyncio.to_thread(produce, own.kafka, own.modifications, numbered([-1], "ann"), partition=3)
     await reader.until(before + 1, 30)
     # The other topic's fetches, on a connection of their own, may be answered a moment later.
-    await node.until_metric("tidings_gateway_kafka_up", 1, timeout_s=1)
+    await node.until_metric("tidings_gateway_kafka_up", 1, timeout_s=5)
 
 
 # Starting

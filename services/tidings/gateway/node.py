@@ -168,7 +168,7 @@ class Node:
     async def settled(self) -> None:
         """Wait until nothing of any connection waits."""
         while self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait(self._tasks)
 
     def write(self, routed: Routed, *, gather: bool = False) -> None:
         """One write per connection; then see that all backlogs together stay under their limit.

@@ -1,9 +1,9 @@
 """The AsyncAPI 3.0 document: topics, sockets, control frames, close codes and ways to show a token."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from tidings.closing import ADVICE
+from tidings.closing import ADVICE, SSE_CODES, CloseCode
 from tidings.contract.control import FROM_CLIENT, OBEYED_SIGNALS, TO_CLIENT, TO_SSE_CLIENT
 from tidings.contract.events import MODIFICATIONS
 from tidings.contract.record import REASONS
@@ -33,8 +33,6 @@ _TOPICS: Final = {
     "notifications": ("As modifications; the receivers are those with no session anywhere.", "The source's key."),
     "dead_letter": ("Poison, its bytes unchanged; the headers tell where from and why.", "The source's key."),
 }
-_SSE_CONTROLS: Final = ("$welcome", "$resync", "$close")
-"""The others are for web sockets: here a checkpoint is an `id:`, and a drain is a close."""
 _KINDS: Final = {"cleanup.policy": lambda value: value.split(","), "message.timestamp.type": str}
 
 
@@ -46,7 +44,7 @@ def asyncapi(topics: Mapping[str, tuple[str, int, Mapping[str, str]]]) -> Docume
             Kafka's settings.
     """
     data, definitions = components(MODIFICATIONS, _REF)
-    controls = {**TO_SSE_CLIENT, **FROM_CLIENT, **OBEYED_SIGNALS}
+    controls = {**TO_CLIENT, **TO_SSE_CLIENT, **FROM_CLIENT, **OBEYED_SIGNALS}
     control_data, control_definitions = components(controls, _REF)
     messages = _record_messages(data) | _frame_messages(control_data)
     return {
@@ -254,7 +252,6 @@ def _socket_channels() -> Document:
     }
     token: Document = {"token": {"type": "string"}}
     handshake = "Offer `tidings.plain` or nothing for plain frames, `tidings.v1` for positions and control frames."
-    codes = {str(int(code)): advice for code, advice in ADVICE.items()}
 
     def socket(query: Document, messages: list[str], description: str) -> Document:
         return {
@@ -270,7 +267,7 @@ def _socket_channels() -> Document:
                     "bindingVersion": "0.1.0",
                 }
             },
-            "x-close-codes": codes,
+            "x-close-codes": _close_codes(ADVICE),
         }
 
     return {
@@ -284,10 +281,14 @@ def _socket_channels() -> Document:
             "address": "/sse",
             "description": "Server-Sent Events: `data:` is the frame without position, `id:` the whole cursor.",
             "servers": [{"$ref": "#/servers/events"}],
-            "messages": {name: _ref("messages", name) for name in ["frame", *map(_control, _SSE_CONTROLS)]},
-            "x-close-codes": codes,
+            "messages": {name: _ref("messages", name) for name in ["frame", *map(_control, TO_SSE_CLIENT)]},
+            "x-close-codes": _close_codes(SSE_CODES),
         },
     }
+
+
+def _close_codes(codes: Iterable[CloseCode]) -> Document:
+    return {str(int(code)): ADVICE[code] for code in sorted(codes)}
 
 
 def _operations() -> Document:

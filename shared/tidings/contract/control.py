@@ -93,8 +93,10 @@ TO_CLIENT: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
 )
 """The control frames that a gateway sends, by `type`."""
 
-TO_SSE_CLIENT: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType({**TO_CLIENT, "$close": Close})
-"""As `TO_CLIENT`; Server-Sent Events have no close codes of their own."""
+TO_SSE_CLIENT: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType(
+    {"$welcome": Welcome, "$resync": Resync, "$close": Close}
+)
+"""As `TO_CLIENT`, as Server-Sent Events: a checkpoint is an `id:` there, and what closes them says so in an event."""
 
 FROM_CLIENT: Final[Mapping[str, type[msgspec.Struct]]] = MappingProxyType({"$token": Token})
 """The frames that a client may send, by `type`."""

@@ -5,10 +5,11 @@ import json
 import msgspec
 import pytest
 
-from tidings.contract.control import TO_SSE_CLIENT
+from tidings.contract.control import TO_CLIENT, TO_SSE_CLIENT
 from tidings.gateway.protocols import native
 from tidings.gateway.protocols.native import ClientError, RenewToken, interpret
 
+CONTROLS = {**TO_CLIENT, **TO_SSE_CLIENT}
 FRAMES = [
     native.welcome("s", "n", "log", "0:1", resumed=False, heartbeat_s=25.0),
     native.checkpoint("0:1,1:2"),
@@ -23,13 +24,13 @@ FRAMES = [
 def test_control_frames_are_those_of_the_contract(payload: bytes) -> None:
     frame = json.loads(payload)
     assert list(frame) == ["type", "data"]
-    struct = TO_SSE_CLIENT[frame["type"]]
+    struct = CONTROLS[frame["type"]]
     msgspec.convert(frame["data"], struct, strict=True)
     assert set(frame["data"]) == set(struct.__struct_fields__)
 
 
 def test_every_control_frame_of_the_contract_can_be_built() -> None:
-    assert {json.loads(payload)["type"] for payload in FRAMES} == set(TO_SSE_CLIENT)
+    assert {json.loads(payload)["type"] for payload in FRAMES} == set(CONTROLS)
 
 
 def test_a_token_is_renewed() -> None:
