@@ -78,7 +78,7 @@ def test_what_becomes_of_mutants(tmp_path: Path) -> None:
         ("RED BEFORE", False),
     ]
     assert trials[2].reason == "TypeError: double() takes 1 positional argument but 2 were given"
-    assert trials[3].reason == "NameError: name 'nunber' is not defined"
+    assert trials[3].reason.startswith("NameError: name 'nunber' is not defined")  # Python 3.13 adds a guess
     assert any(trials[2].reason in line for line in said)
     assert (tmp_path / "code_.py").read_text() == CODE
 
