@@ -133,10 +133,19 @@ def test_native_walker_finds_what_a_naive_parser_finds(library: Path, stream: li
     native.pump_free(pump)
 
 
-@pytest.mark.parametrize("broken", [b"\x81\x85\0\0\0\0hello", b"\xc1\x05hello"], ids=["masked", "compressed"])
-def test_what_no_server_may_send_is_refused(library: Path, broken: bytes) -> None:
+broken_streams = pytest.mark.parametrize(
+    "broken", [b"\x81\x85\0\0\0\0hello", b"\xc1\x05hello"], ids=["masked", "compressed"]
+)
+
+
+@broken_streams
+def test_python_walker_refuses_what_no_server_may_send(broken: bytes) -> None:
     with pytest.raises(BrokenStream):
         python_walker().walk(bytearray(broken), len(broken), NOW)
+
+
+@broken_streams
+def test_native_walker_refuses_what_no_server_may_send(library: Path, broken: bytes) -> None:
     native = load_library(library)
     pump = native.pump_new(1, (c_uint32 * BUCKETS)(), BUCKETS, (c_uint64 * 1)())
     assert native.pump_walk(pump, 0, -1, broken, len(broken), NOW) == -1
