@@ -95,8 +95,10 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
 
     yield start
     for run in runs:
-        run.process.kill()  # a no-op after an orderly end; the children go with it
+        children = run.children() if run.process.poll() is None else []
+        run.process.kill()  # a no-op after an orderly end; the children go with it, Postgres after its last words
         run.process.wait()
+        psutil.wait_procs(children, timeout=20)
     data = postgres_ladder.data_folder(tmp_path / ".tidings")
     if not data.is_relative_to(tmp_path):  # we are root, and Postgres's user can't go to pytest's folders
         shutil.rmtree(data)
