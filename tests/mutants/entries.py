@@ -1434,6 +1434,15 @@ MUTANTS: Final[tuple[Mutant, ...]] = (
     ),
     # ---- The JavaScript client
     Mutant(
+        "js-obeys-a-socket-that-never-opened",
+        "A gateway that is away is tried again soon.",
+        _JS + "client.js",
+        "closed(opened ? code : BROKEN, reason)",
+        "closed(code, reason)",
+        _JS_TESTS + "client.test.js::a connection that never came to be is tried again soon,"
+        " whatever code the socket has for it",
+    ),
+    Mutant(
         "js-takes-repeats",
         "A frame that comes again is dropped.",
         _JS + "intake.js",

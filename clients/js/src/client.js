@@ -325,7 +325,10 @@ export class Client {
       this.#socket = null;
       this.#tell((now) => this.#machine.closed(now, code, reason));
     };
-    socket.addEventListener("close", ({ code, reason }) => closed(code, reason));
+    let opened = false;
+    socket.addEventListener("open", () => void (opened = true));
+    // The code of a socket that never opened is nobody's word: some of Node's say 1002 of a gateway that is away.
+    socket.addEventListener("close", ({ code, reason }) => closed(opened ? code : BROKEN, reason));
     // Behind an error comes the close event, but not where Node 20's own WebSocket could not connect.
     socket.addEventListener("error", () => {
       if (this.#socket === socket) this.#environment.setTimeout(() => closed(BROKEN, ""), CLOSE_AFTER_ERROR_MS);

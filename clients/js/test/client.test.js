@@ -89,6 +89,18 @@ test("waits grow while nothing answers, begin anew after a connection that held,
   assert.equal(waits.at(-1), 250);
 });
 
+test("a connection that never came to be is tried again soon, whatever code the socket has for it", async () => {
+  for (const code of [1002, 1006, 4002]) {
+    const world = new World();
+    const client = world.client();
+    const states = [];
+    client.on("state", (change) => states.push(change));
+    await world.pass(0);
+    world.socket.refuse(code, "Received network error or non-101 status code.");
+    assert.deepEqual([states.at(-1).state, states.at(-1).code, states.at(-1).waitMs], ["waiting", 1006, 250]);
+  }
+});
+
 test("1001: to the next address when $drain said", async () => {
   const { world, states } = await opened({ url: undefined, urls: ["ws://a.test", "ws://b.test"] });
   const first = world.socket.url.host;
