@@ -97,7 +97,7 @@ clean: ## remove .venv, caches and what `tidings up` left
 # (package python3-venv) from Python, so a bare machine may have no pip for it: an outer pip, uv or apt-get will do.
 $(STAMP): requirements/dev.txt pyproject.toml
 	@set -e; \
-	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 none; do \
+	for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 none; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then break; fi; \
 	done; \
 	if [ "$$python" = none ]; then echo "make setup: Python 3.11 or newer is needed, and none is on the PATH"; exit 1; fi; \

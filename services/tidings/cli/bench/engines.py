@@ -272,6 +272,7 @@ class NativeEngine:
 class _Event(ctypes.Structure):
     """struct epoll_event; packed on x86-64 only, as in the kernel's header."""
 
+    _layout_ = "ms"  # what a packed one has; Python 3.14 wants it said
     _pack_ = 1 if os.uname().machine == "x86_64" else 0
     _fields_ = [("events", ctypes.c_uint32), ("data", ctypes.c_uint64)]
 
