@@ -93,7 +93,7 @@ async def produced_through(node: Gateway, own: Site, reader: Receiver) -> None:
     before = len(reader.received)
     await asyncio.to_thread(produce, own.kafka, own.modifications, numbered([-1], "ann"), partition=3)
     await reader.until(before + 1, 30)
-    # The other topic's fetches, on a connection of their own, may be answered a moment later.
+    # The other topic's fetches have a connection of their own, and after a long silence up to 2 s between two attempts.
     await node.until_metric("tidings_gateway_kafka_up", 1, timeout_s=5)
 
 
