@@ -412,7 +412,12 @@ class Party:
 
     async def _connect_and_wait(self, transport: Transport, head: bytes) -> None:
         transport.connection.data_received(head)
-        await self.node.settled()
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Wait until nothing of any connection waits."""
+        while self.node._tasks:
+            await asyncio.wait(self.node._tasks)
 
     def run_resumes(self) -> None:
         """Let connections that catch up have their turns until none is ready."""

@@ -165,11 +165,6 @@ class Node:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def settled(self) -> None:
-        """Wait until nothing of any connection waits."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
     def write(self, routed: Routed, *, gather: bool = False) -> None:
         """One write per connection; then see that all backlogs together stay under their limit.
 

@@ -99,8 +99,8 @@ class GatewaySettings(SettingsGroup):
         gt=0,
         le=86_400,
         description="Seconds without a sign of life from a client, then 4011; looked at with each ping only, so up to"
-        " TIDINGS_GATEWAY_PING_INTERVAL_S later. A client of /sse gets no 4011, as it never sends: it is cut when it"
-        " acknowledges nothing for so long.",
+        " TIDINGS_GATEWAY_PING_INTERVAL_S later. A client of /sse never sends: it is cut when it acknowledges nothing"
+        " for so long, and idle only when it is behind and takes nothing.",
         json_schema_extra=_limit(_CLOSES),
     )
     handshake_timeout_s: float = Field(

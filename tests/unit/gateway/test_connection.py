@@ -465,6 +465,20 @@ def test_a_slow_client_that_reads_is_not_idle_though_it_gets_no_pings(path: str)
     assert len(party.node.registry) == 1
 
 
+@pytest.mark.parametrize("path", ["/ws", "/sse"])
+def test_a_client_that_is_behind_and_takes_nothing_is_idle_also_as_an_event_stream(path: str) -> None:
+    party = Party(ping_interval_s=10.0, idle_timeout_s=30.0)
+    alice = party.connect("alice", path)
+    alice.room = 0
+    party.deliver(*entries(3, 1_000))
+    party.advance(29)
+    assert len(party.node.registry) == 1
+    party.advance(12)
+    assert len(party.node.registry) == 0
+    alice.lose()
+    assert party.count("tidings_gateway_closes_total", code="4011") == 1
+
+
 # ---- slow clients
 
 

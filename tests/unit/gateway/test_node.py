@@ -204,7 +204,7 @@ def test_keys_that_another_fetched_just_before_count_too(came: bool, status: byt
         transport = party.dial()
         transport.connection.data_received(request(token="unknown"))
         party.known_keys = came
-        await party.node.settled()
+        await party.settled()
         return bytes(transport.sent)
 
     assert asyncio.run(arrive()).startswith(b"HTTP/1.1 " + status)

@@ -222,7 +222,7 @@ def test_while_the_brokers_are_asked_a_client_gets_a_sign_of_life_in_its_own_pro
         party.advance(60)
         before = client.sent.partition(b"\r\n\r\n")[2]
         answered.set()
-        await party.node.settled()
+        await party.settled()
         assert b'"resumed":true' in client.sent
         return before
 
@@ -475,7 +475,7 @@ def test_one_that_hangs_up_again_and_again_gets_a_bounded_share_of_the_log(
 
     async def again_and_again() -> list[bytes]:
         clients = [await aged.resume(number * 2_048, shown=b'"at":') for number in range(25)]
-        await aged.party.node.settled()
+        await aged.party.settled()
         await asyncio.sleep(0.05)  # nothing goes on behind its back
         return [client.sent for client in clients]
 
@@ -494,7 +494,7 @@ def test_a_hang_up_ends_what_is_read_for_it() -> None:
         serving = asyncio.create_task(aged.party.node.resumes.run())
         await until(lambda: len(aged.log.fetched) == 3)
         client.lose()
-        await aged.party.node.settled()
+        await aged.party.settled()
         await asyncio.sleep(0.05)
         serving.cancel()
         return len(aged.log.fetched)
